@@ -1,0 +1,4 @@
+//! Parsers of the kernel's text formats. Each takes bytes, never a path.
+
+pub mod fdinfo;
+pub mod locks;

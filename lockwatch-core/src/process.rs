@@ -1,0 +1,185 @@
+//! Who a process is, and whether it lives.
+
+use std::fmt;
+
+use crate::{
+    lock::FileId,
+    text::Text,
+    time::{StartTime, Timestamp},
+};
+
+/// A process by number and start: the number alone is a name that the kernel gives away again.
+///
+/// `start: None` means that only the number is known, as in `/proc/locks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    /// The number in the initial pid namespace (or in lockwatch's own, where it can see no further).
+    pub pid: u32,
+    /// When it started, if that is known.
+    pub start: Option<StartTime>,
+}
+
+/// What is known of a process. Every field may be unknown; nothing is guessed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Number and start.
+    pub id: ProcessId,
+    /// The start on the wall clock.
+    pub started_at: Option<Timestamp>,
+    /// The command name, at most 15 bytes.
+    pub comm: Option<Text>,
+    /// The executable's path, or where it was when it died.
+    pub exe: Option<Text>,
+    /// The executable by identity: this is what "runs the same program" compares.
+    pub exe_file: Option<FileId>,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// systemd unit, from the cgroup's path.
+    pub unit: Option<Text>,
+    /// Container id, from the cgroup's path.
+    pub container: Option<Text>,
+    /// The parent's number.
+    pub parent: Option<u32>,
+    /// Whether it leads its session and has no terminal: how a daemon looks.
+    pub daemon_looks: Option<bool>,
+    /// Whether it has run execve(2) since a watcher first saw it; `None` if nobody watched.
+    pub execed: Option<bool>,
+    /// Whether it lives.
+    pub life: Life,
+}
+
+impl Process {
+    /// A process of which nothing but the number is known.
+    pub fn unknown(id: ProcessId, life: Life) -> Self {
+        Self {
+            id,
+            started_at: None,
+            comm: None,
+            exe: None,
+            exe_file: None,
+            uid: None,
+            unit: None,
+            container: None,
+            parent: None,
+            daemon_looks: None,
+            execed: None,
+            life,
+        }
+    }
+}
+
+/// `pid 4711 (locksmith)`: how a sentence names a process.
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.comm {
+            Some(comm) => write!(f, "pid {} ({comm})", self.id.pid),
+            None => write!(f, "pid {}", self.id.pid),
+        }
+    }
+}
+
+/// Whether a process lives. "Dead" is a proven fact: no such process, another one under its number, or all of its
+/// threads gone. A zombie leader with living threads is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It lives.
+    Alive,
+    /// It is gone.
+    Dead(Death),
+    /// It cannot be established, and why ("pid 4711 lives in another pid namespace").
+    Unknown(String),
+}
+
+impl Life {
+    /// The contract's word: `alive`, `dead`, `unknown`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Life::Alive => "alive",
+            Life::Dead(_) => "dead",
+            Life::Unknown(_) => "unknown",
+        }
+    }
+
+    /// Whether it is proven dead.
+    pub fn is_dead(&self) -> bool {
+        matches!(self, Life::Dead(_))
+    }
+}
+
+/// How and when a process died, as far as somebody watched.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Death {
+    /// When its last thread went.
+    pub at: Option<Timestamp>,
+    /// How.
+    pub exit: Option<Exit>,
+    /// Its number now belongs to this other process.
+    pub number_reused_by: Option<ProcessId>,
+}
+
+/// The end of a process: its own exit, or a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It called exit(2) with this code.
+    Code(u8),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        signal: u8,
+        /// Whether a core was dumped.
+        core_dumped: bool,
+        /// Who sent it, if that was seen: pid and command name.
+        sender: Option<(u32, Text)>,
+        /// Whether it was the OOM killer's choice.
+        oom: bool,
+    },
+}
+
+/// `SIGKILL` for 9; `signal 40` for the real-time ones. Numbers of x86 and ARM (signal(7)).
+pub fn signal_name(signal: u8) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::from(signal).checked_sub(1).and_then(|i| NAMES.get(i)) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("signal {signal}"),
+    }
+}
+
+/// `exited with code 1`, `was killed by SIGKILL from pid 900 (systemd)`.
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited with code {code}"),
+            Exit::Signal { signal, core_dumped, sender, oom } => {
+                write!(f, "was killed by {}", signal_name(*signal))?;
+                if *oom {
+                    write!(f, " of the OOM killer")?;
+                } else if let Some((pid, comm)) = sender {
+                    write!(f, " from pid {pid} ({comm})")?;
+                }
+                if *core_dumped { write!(f, " (core dumped)") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_read_as_sentences() {
+        let signal = |sender, oom| Exit::Signal { signal: 9, core_dumped: false, sender, oom };
+        assert_eq!(Exit::Code(1).to_string(), "exited with code 1");
+        assert_eq!(signal(None, false).to_string(), "was killed by SIGKILL");
+        assert_eq!(
+            signal(Some((900, Text::from("systemd"))), false).to_string(),
+            "was killed by SIGKILL from pid 900 (systemd)"
+        );
+        assert_eq!(signal(None, true).to_string(), "was killed by SIGKILL of the OOM killer");
+        assert_eq!(signal_name(40), "signal 40");
+    }
+}
