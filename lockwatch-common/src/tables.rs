@@ -98,14 +98,10 @@ pub struct ProcessValue {
 
 /// Bits of [`ProcessValue::flags`].
 pub mod process_flag {
-    /// User space wants to hear of its death whatever it holds.
-    pub const WATCHED: u32 = 1;
     /// Born of a process of the table, or of an heir.
-    pub const HEIR: u32 = 2;
+    pub const HEIR: u32 = 1;
     /// It has run execve(2) since it came into the table.
-    pub const EXECED: u32 = 4;
-    /// The OOM killer chose it.
-    pub const OOM_VICTIM: u32 = 8;
+    pub const EXECED: u32 = 2;
 }
 
 /// Where a walk stands between two runs.

@@ -61,10 +61,12 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
     }
     let kind = if request.lock.kind < counter::KINDS { request.lock.kind } else { kind::LEASE };
     if request.ty == ty::UNLOCK {
-        count(counter::RELEASED + kind);
-        release(request);
-        if tracing() {
-            emit::<K>(request, what::RELEASED, 0);
+        // A close tells of every lock that the closer might have had: only one that is noted was there.
+        if let Some(held) = release(request) {
+            count(counter::RELEASED + kind);
+            if tracing() || tasks::is_gone(&held.process) {
+                emit::<K>(request, what::RELEASED, 0);
+            }
         }
         return;
     }
@@ -102,9 +104,12 @@ pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
 
 /// `generic_delete_lease`.
 #[inline(always)]
-pub fn on_lease_deleted(request: &Request) {
+pub fn on_lease_deleted<K: Kernel>(request: &Request) {
+    let Some(held) = release(request) else { return };
     count(counter::RELEASED + request.lock.kind);
-    forget(&request.lock);
+    if tasks::is_gone(&held.process) {
+        emit::<K>(request, what::RELEASED, 0);
+    }
 }
 
 /// `fcntl_setlk`, on demand: a POSIX wait that ends with an error (-ERESTARTSYS is -512).
@@ -141,27 +146,22 @@ fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     tasks::note_locker::<K, C>(ctx, task, &process);
 }
 
-/// Forgets a lock, if nothing of it is left.
+/// Forgets a lock, if nothing of it is left. Says what was noted of it.
 #[inline(always)]
-fn release(request: &Request) {
+fn release(request: &Request) -> Option<HeldValue> {
     let ranged = request.lock.kind == kind::POSIX || request.lock.kind == kind::OFD;
     let whole = request.start == 0 && request.end >= OFFSET_MAX;
-    if !ranged || whole {
-        forget(&request.lock);
-        return;
+    let held = HELD.get_ptr_mut(request.lock)?;
+    // SAFETY: a live value of a preallocated map, copied at once.
+    let noted = unsafe { *held };
+    if !ranged || whole || !owns_more(request) {
+        forget(&request.lock, &noted);
+    } else if noted.start >= request.start && noted.end <= request.end {
+        // Other ranges remain, taken at other times.
+        // SAFETY: as above.
+        unsafe { (*held).at_ns = 0 }
     }
-    let Some(held) = HELD.get_ptr_mut(request.lock) else { return };
-    if !owns_more(request) {
-        forget(&request.lock);
-        return;
-    }
-    // SAFETY: a live value of a preallocated map.
-    unsafe {
-        if (*held).start >= request.start && (*held).end <= request.end {
-            // Other ranges remain, taken at other times.
-            (*held).at_ns = 0;
-        }
-    }
+    Some(noted)
 }
 
 /// Whether the owner has another lock on this inode. The probe fires after the unlock, outside of the inode's lock:
@@ -193,13 +193,9 @@ fn owns_more(request: &Request) -> bool {
 
 /// Takes a note out of the table.
 #[inline(always)]
-fn forget(lock: &LockKey) {
-    if let Some(held) = HELD.get_ptr(lock) {
-        // SAFETY: a live value of a preallocated map.
-        let process = unsafe { (*held).process };
-        if HELD.remove(lock).is_ok() {
-            tasks::add_held(&process, -1);
-        }
+fn forget(lock: &LockKey, noted: &HeldValue) {
+    if HELD.remove(lock).is_ok() {
+        tasks::add_held(&noted.process, -1);
     }
 }
 

@@ -20,6 +20,10 @@ pub static WAITS: HashMap<u32, WaitValue> = HashMap::with_max_entries(1 << 13, 0
 #[map]
 pub static PROCESSES: HashMap<ProcessKey, ProcessValue> = HashMap::with_max_entries(1 << 14, 0);
 
+/// Processes of whose death user space wants to hear, whatever they hold: it writes, the probes read.
+#[map]
+pub static WATCHED: HashMap<ProcessKey, u32> = HashMap::with_max_entries(1 << 14, 0);
+
 /// News for user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

@@ -102,7 +102,7 @@ fn lease_added<K: Kernel, C: Arguments>(ctx: &C) {
 #[inline(always)]
 fn lease_deleted<K: Kernel, C: Arguments>(ctx: &C) {
     if let Some(request) = request::<K>(ctx) {
-        locks::on_lease_deleted(&request);
+        locks::on_lease_deleted::<K>(&request);
     }
 }
 

@@ -12,7 +12,7 @@ use lockwatch_common::{
 use crate::{
     kernel::{Kernel, at, atomic_add, now},
     locks,
-    maps::{EVENTS, PROCESSES, count},
+    maps::{EVENTS, PROCESSES, WATCHED, count},
 };
 
 /// Nobody.
@@ -36,12 +36,22 @@ pub fn comm() -> [u8; COMM_LEN] {
 pub fn add_held(process: &ProcessKey, locks: i64) {
     let Some(value) = PROCESSES.get_ptr_mut(process) else { return };
     // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
-    let (held, died, flags) = unsafe {
+    let (held, died) = unsafe {
         atomic_add(&raw mut (*value).held, locks);
-        ((&raw const (*value).held).read_volatile(), (*value).died_ns, (*value).flags)
+        ((&raw const (*value).held).read_volatile(), (*value).died_ns)
     };
-    if died != 0 && held <= 0 && flags & process_flag::WATCHED == 0 {
+    if died != 0 && held <= 0 {
         let _ = PROCESSES.remove(process);
+    }
+}
+
+/// Whether a lock's acquirer is dead, or was never seen: then user space wants to know of the lock's end.
+#[inline(always)]
+pub fn is_gone(process: &ProcessKey) -> bool {
+    match PROCESSES.get_ptr(process) {
+        // SAFETY: a live value of a preallocated map.
+        Some(value) => unsafe { (*value).died_ns != 0 },
+        None => true,
     }
 }
 
@@ -126,27 +136,51 @@ pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
         return; // other threads live, and so does the process
     }
     let process = key::<K>(task);
-    let Some(value) = PROCESSES.get_ptr_mut(process) else { return };
+    let watched = WATCHED.get_ptr(process).is_some();
+    let Some(value) = PROCESSES.get_ptr_mut(process) else {
+        if watched {
+            let _ = WATCHED.remove(process);
+            let mut value = describe::<K>(task);
+            finish::<K>(&mut value, task, signal);
+            tell(&process, &value);
+        }
+        return;
+    };
     // SAFETY: a live value of a preallocated map.
     let value = unsafe { &mut *value };
     if value.died_ns != 0 {
         return; // two last threads may both find nobody left
     }
+    finish::<K>(value, task, signal);
+    if watched || value.held > 0 {
+        debug!(ctx, "pid {} died with exit code {:x}, {} locks noted", process.pid, value.exit_code, value.held);
+        tell(&process, value);
+    }
+    if watched {
+        let _ = WATCHED.remove(process);
+    }
+    if value.held <= 0 {
+        let _ = PROCESSES.remove(process);
+    }
+}
+
+/// Fills in how a process ended.
+#[inline(always)]
+fn finish<K: Kernel>(value: &mut ProcessValue, task: *const u8, signal: *const u8) {
     let of_group: u32 = K::load(signal, at!(signal_group_exit_code));
     let own: u32 = K::load(task, at!(task_exit_code));
     value.died_ns = now();
     value.exit_code = if of_group != 0 { of_group } else { own };
     value.comm = comm();
-    if value.held <= 0 && value.flags & process_flag::WATCHED == 0 {
-        let _ = PROCESSES.remove(process);
-        return;
-    }
-    debug!(ctx, "pid {} died with exit code {:x}, {} locks noted", process.pid, value.exit_code, value.held);
+}
+
+#[inline(always)]
+fn tell(process: &ProcessKey, value: &ProcessValue) {
     let Some(mut entry) = EVENTS.reserve::<DeathRecord>(0) else {
         count(counter::RING_LOST);
         return;
     };
-    entry.write(DeathRecord { record: RECORD_DEATH, pad: 0, process, value: *value });
+    entry.write(DeathRecord { record: RECORD_DEATH, pad: 0, process: *process, value: *value });
     entry.submit(0);
 }
 
@@ -158,14 +192,17 @@ pub fn on_fork<K: Kernel, C: EbpfContext>(ctx: &C, parent: *const u8, child: *co
     if pid != tgid {
         return; // a thread
     }
-    let Some(known) = PROCESSES.get_ptr(key::<K>(parent)) else { return };
-    // SAFETY: a live value of a preallocated map.
-    let known = unsafe { &*known };
-    if known.held <= 0 && known.flags & (process_flag::WATCHED | process_flag::HEIR) == 0 {
+    let parent = key::<K>(parent);
+    let heir = match PROCESSES.get_ptr(parent) {
+        // SAFETY: a live value of a preallocated map.
+        Some(known) => unsafe { (*known).held > 0 || (*known).flags & process_flag::HEIR != 0 },
+        None => false,
+    };
+    if !heir && WATCHED.get_ptr(parent).is_none() {
         return;
     }
     let mut value = describe::<K>(child);
-    value.comm = known.comm;
+    value.comm = comm();
     value.flags = process_flag::HEIR;
     enter(ctx, &key::<K>(child), &value);
 }

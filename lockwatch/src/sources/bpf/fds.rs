@@ -4,8 +4,10 @@ use std::{collections::HashMap, io::Read};
 
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Iter};
-use lockwatch_common::{FdRecord, Wire};
-use lockwatch_core::text::Text;
+use lockwatch_common::{FdRecord, ProcessKey, Wire};
+use lockwatch_core::{lock::FileId, text::Text};
+
+use super::picture::exe_file;
 
 /// The iterator, loaded.
 pub struct Descriptors {
@@ -23,6 +25,8 @@ pub struct Table {
     pub by_table: HashMap<(u64, u64, u32), Vec<usize>>,
     /// A path for each file, by inode and device.
     pub paths: HashMap<(u64, u32), Text>,
+    /// Each process's executable, as the kernel identifies it: `/proc/PID/exe` has another device on btrfs and overlayfs.
+    pub executables: HashMap<ProcessKey, FileId>,
 }
 
 impl Descriptors {
@@ -59,6 +63,9 @@ impl Table {
             table.fds.push(record);
             table.by_file.entry(record.file).or_default().push(index);
             table.by_table.entry((record.files, record.inode, record.device)).or_default().push(index);
+            if let Some(exe) = exe_file(record.exe_inode, record.exe_device) {
+                table.executables.insert(record.process, exe);
+            }
             if !path.is_empty() {
                 table.paths.entry((record.inode, record.device)).or_insert_with(|| Text::new(path));
             }

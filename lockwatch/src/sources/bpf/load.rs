@@ -103,7 +103,7 @@ pub fn open(purpose: Purpose) -> Result<Ebpf> {
         .override_global("MODE", &mode, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if purpose == Purpose::Look {
-        for map in ["HELD", "WAITS", "PROCESSES"] {
+        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED"] {
             loader.map_max_entries(map, 1);
         }
     }
