@@ -19,7 +19,7 @@ use aya::maps::{MapData, RingBuf};
 use lockwatch_core::{
     lock::FileId,
     observation::{Event, FileSeen, LockEvent, LockEventKind},
-    process::{Life, Process},
+    process::{Death, Life, Process, ProcessId},
     report::{Host, Report, Settings, SourceState, SourceStatus, Verdict},
     table::Table,
     text::Text,
@@ -41,7 +41,7 @@ use crate::{
     sources::{
         bpf::{
             Bpf,
-            events::{News, decode},
+            events::{News, Token, decode},
             load::{Purpose, Way},
         },
         clock::Clock,
@@ -51,8 +51,6 @@ use crate::{
 
 /// How often the counters of lost records are read: they cost a system call each.
 const LOSS_CHECK: Duration = Duration::from_secs(1);
-/// How often a look is repeated because somebody died while it was taken.
-const LOOKS: usize = 3;
 
 /// Follows orphaned and hot locks.
 pub fn orphans(request: &Request) -> Result<Exit> {
@@ -96,6 +94,7 @@ struct Watcher<'a> {
     /// When a lock of the last report may get hot.
     may_get_hot: Option<Timestamp>,
     files: HashMap<FileId, FileSeen>,
+    dying: JoinSet<Dead>,
     lost: u64,
     look_due: bool,
 }
@@ -123,6 +122,7 @@ impl<'a> Watcher<'a> {
             waits: HashMap::new(),
             may_get_hot: None,
             files: HashMap::new(),
+            dying: JoinSet::new(),
             lost: 0,
             look_due: true,
         })
@@ -135,7 +135,6 @@ impl<'a> Watcher<'a> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut losses = tokio::time::interval(LOSS_CHECK);
-        let mut dying = JoinSet::new();
         self.look()?;
         self.announce()?;
         loop {
@@ -147,10 +146,10 @@ impl<'a> Watcher<'a> {
             tokio::select! {
                 ready = news.readable_mut() => {
                     let mut ready = ready.context("poll the ring")?;
-                    self.drain(ready.get_inner_mut(), &mut dying)?;
+                    self.drain(ready.get_inner_mut())?;
                     ready.clear_ready();
                 }
-                Some(through) = dying.join_next() => self.died(through.context("wait for a death")?)?,
+                Some(through) = self.dying.join_next() => self.died(through.context("wait for a death")?)?,
                 () = sleep_until(hot_at.unwrap_or_else(far)), if hot_at.is_some() => self.check_waits(),
                 _ = losses.tick() => self.check_losses()?,
                 ready = diagnostics.readable_mut() => {
@@ -165,22 +164,25 @@ impl<'a> Watcher<'a> {
     }
 
     /// Takes everything that stands in the ring.
-    fn drain(&mut self, ring: &mut RingBuf<MapData>, dying: &mut JoinSet<Dying>) -> Result<()> {
+    fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<()> {
         let clock = Clock::read();
         while let Some(record) = ring.next() {
             match decode(&record, &clock) {
                 Some(News::Lock(event)) => self.lock_event(event)?,
-                Some(News::Dying { key, process, .. }) => {
-                    dying.spawn(async move {
-                        // A pidfd that cannot be had leaves only the look itself to tell what has survived.
-                        let _ = deaths::through(process.id).await;
-                        Dying { process, survived: Box::new(move |bpf: &Bpf| bpf.survived(&key)) }
-                    });
-                }
+                Some(News::Dying { token, process }) => self.await_death(process.id, Some((token, process))),
                 None => log::warn!("a record of unknown kind in the ring"),
             }
         }
         Ok(())
+    }
+
+    /// Comes back to a dying process when it is through.
+    fn await_death(&mut self, id: ProcessId, seen: Option<(Token, Arc<Process>)>) {
+        self.dying.spawn(async move {
+            // A pidfd that cannot be had leaves only the look itself to tell what has survived.
+            let _ = deaths::through(id).await;
+            Dead { seen }
+        });
     }
 
     fn lock_event(&mut self, event: LockEvent) -> Result<()> {
@@ -230,14 +232,17 @@ impl<'a> Watcher<'a> {
     }
 
     /// A process is through.
-    fn died(&mut self, dying: Dying) -> Result<()> {
-        let Dying { process, survived } = dying;
+    fn died(&mut self, dead: Dead) -> Result<()> {
+        let Some((token, process)) = dead.seen else {
+            self.look_due = true;
+            return Ok(());
+        };
         let at = match &process.life {
-            Life::Dead(death) => death.at.unwrap_or(Clock::read().now()),
+            Life::Dead(Death { at: Some(at), .. }) => *at,
             _ => Clock::read().now(),
         };
         self.table.apply(&Event::Died { at, process: Arc::clone(&process) });
-        self.look_due |= survived(&self.bpf) || self.concern.contains(&process.id.pid);
+        self.look_due |= self.bpf.survived(&token) || self.concern.contains(&process.id.pid);
         let filter = &self.request.filter;
         let wanted = filter.pid.is_none_or(|pid| pid == process.id.pid)
             && filter.comm.as_ref().is_none_or(|comm| Some(comm) == process.comm.as_ref());
@@ -247,18 +252,15 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Looks, tells what is new, and says whose death it wants to hear of next.
+    /// Looks, says whose death it wants to hear of next, and tells what is new.
     fn look(&mut self) -> Result<()> {
-        for _ in 0..LOOKS {
-            self.look_due = false;
-            self.table.see(self.bpf.look()?);
-            let report = self.report();
-            self.concern = concern(&report);
-            if !self.bpf.watch(self.concern.iter().copied())? {
-                return self.tell(report);
-            }
-        }
+        self.look_due = false;
+        self.table.see(self.bpf.look()?);
         let report = self.report();
+        self.concern = concern(&report);
+        for late in self.bpf.watch(self.concern.iter().copied())? {
+            self.await_death(late, None);
+        }
         self.tell(report)
     }
 
@@ -335,10 +337,9 @@ impl<'a> Watcher<'a> {
     }
 }
 
-/// A dead process, and the question whether it left locks behind.
-struct Dying {
-    process: Arc<Process>,
-    survived: Box<dyn Fn(&Bpf) -> bool + Send>,
+/// A process of which nothing is left; `seen` is empty for one whose exit we came too late to see.
+struct Dead {
+    seen: Option<(Token, Arc<Process>)>,
 }
 
 /// Whose death changes a verdict and would not be told by itself: everybody around a lock that is not plainly held,

@@ -15,13 +15,14 @@ use std::{collections, path::Path};
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
-use lockwatch_core::observation::Picture;
+use lockwatch_core::{observation::Picture, process::ProcessId};
 
 use self::{
+    events::Token,
     fds::Descriptors,
     load::Purpose,
     picture::process_id,
@@ -66,10 +67,11 @@ impl Bpf {
         }
         let mut ebpf = load::open(purpose)?;
         let walker = Walker::load(&mut ebpf)?;
-        let descriptors = Descriptors::load(&mut ebpf)?;
+        let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+        let descriptors = Descriptors::load(&mut ebpf, &btf)?;
         let attached = match purpose {
             Purpose::Look => None,
-            Purpose::Watch | Purpose::Trace => Some(load::attach(&mut ebpf, purpose, only)?),
+            Purpose::Watch | Purpose::Trace => Some(load::attach(&mut ebpf, &btf, purpose, only)?),
         };
         let mut map = |name: &'static str| ebpf.take_map(name).with_context(|| format!("map {name}"));
         Ok(Self {
@@ -127,17 +129,18 @@ impl Bpf {
     }
 
     /// Whether locks of a dead process are still noted as held.
-    pub fn survived(&self, process: &ProcessKey) -> bool {
-        self.known(process).is_some_and(|value| value.held > 0)
+    pub fn survived(&self, process: &Token) -> bool {
+        self.known(&process.0).is_some_and(|value| value.held > 0)
     }
 
-    /// Asks to hear of the deaths of processes that the last look met, whatever they hold. Says whether one of them
-    /// died before the request took hold: then another look is due.
-    pub fn watch(&mut self, pids: impl IntoIterator<Item = u32>) -> Result<bool> {
-        let mut late = false;
+    /// Asks to hear of the deaths of processes that the last look met, whatever they hold. Returns those that were
+    /// already on their way out, of whom nothing more will be heard.
+    pub fn watch(&mut self, pids: impl IntoIterator<Item = u32>) -> Result<Vec<ProcessId>> {
+        let mut late = Vec::new();
         for key in pids.into_iter().filter_map(|pid| self.met.get(&pid).copied()) {
             match self.watched.insert(bytes_of(&key), 1, NO_EXIST) {
-                Ok(()) => late |= !processes::is_alive(key.pid, process_id(&key).start),
+                Ok(()) if processes::is_exiting(process_id(&key)) => late.push(process_id(&key)),
+                Ok(()) => {}
                 Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
                 Err(error) => return Err(error).context("ask to hear of a process's death"),
             }

@@ -19,7 +19,7 @@ pub async fn through(process: ProcessId) -> io::Result<()> {
         Err(rustix::io::Errno::SRCH) => return Ok(()), // reaped already
         Err(error) => return Err(error.into()),
     };
-    if !processes::is_number_of(process) {
+    if !processes::is_still(process) {
         return Ok(()); // reaped, and the number given to another
     }
     AsyncFd::with_interest(pidfd, Interest::READABLE)?.readable().await?.retain_ready();

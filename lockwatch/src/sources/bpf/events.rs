@@ -19,14 +19,15 @@ pub enum News {
     Lock(LockEvent),
     /// A process that has to do with locks is dying: its descriptors are closed only when its pidfd becomes readable.
     Dying {
-        /// Its key in the kernel-side tables.
-        key: ProcessKey,
+        /// To ask the kernel-side tables about it.
+        token: Token,
         /// Who it was.
         process: Arc<Process>,
-        /// How many locks it took that were still noted.
-        held: i64,
     },
 }
+
+/// A process in the kernel-side tables.
+pub struct Token(pub(super) ProcessKey);
 
 /// Decodes one record of the ring; `None` for one that this version does not know.
 pub fn decode(bytes: &[u8], clock: &Clock) -> Option<News> {
@@ -36,7 +37,7 @@ pub fn decode(bytes: &[u8], clock: &Clock) -> Option<News> {
         RECORD_DEATH => {
             let record = DeathRecord::read(bytes)?;
             let process = Arc::new(dead_process(&record.process, &record.value, clock));
-            Some(News::Dying { key: record.process, process, held: record.value.held })
+            Some(News::Dying { token: Token(record.process), process })
         }
         _ => None,
     }

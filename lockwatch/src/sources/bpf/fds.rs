@@ -31,9 +31,8 @@ pub struct Table {
 
 impl Descriptors {
     /// Loads the program. Needs `iter/task_file` (5.8) and `bpf_d_path` in it (5.10).
-    pub fn load(ebpf: &mut Ebpf) -> Result<Self> {
-        let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
-        program(ebpf)?.load("task_file", &btf).context("load the iterator over descriptors")?;
+    pub fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self> {
+        program(ebpf)?.load("task_file", btf).context("load the iterator over descriptors")?;
         Ok(Self { _loaded: () })
     }
 

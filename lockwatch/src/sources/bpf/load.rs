@@ -97,6 +97,8 @@ pub fn open(purpose: Purpose) -> Result<Ebpf> {
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
+    // Nothing in the object is relocated against the kernel's types: the offsets are globals.
+    loader.btf(None);
     loader
         .override_global("LAYOUT", layout.bytes(), true)
         .override_global("TRACE_LAYOUT", trace_layout.bytes(), true)
@@ -132,12 +134,11 @@ fn resolve(btf: &Btf) -> Result<Layout> {
 
 /// Attaches every probe in the first way that works for all that are required. Says which way, and which optional
 /// probes could not be attached and why.
-pub fn attach(ebpf: &mut Ebpf, purpose: Purpose, only: Option<Way>) -> Result<(Way, Vec<String>)> {
-    let btf = aya::Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+pub fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, purpose: Purpose, only: Option<Way>) -> Result<(Way, Vec<String>)> {
     let ways = [Way::Typed, Way::Raw, Way::Classic];
     let mut refused = Vec::new();
     for way in ways.into_iter().filter(|way| only.is_none_or(|only| only == *way)) {
-        match attach_all(ebpf, purpose, way, &btf) {
+        match attach_all(ebpf, purpose, way, btf) {
             Ok(without) => return Ok((way, without)),
             Err(error) => refused.push(format!("{}: {error:#}", way.name())),
         }
