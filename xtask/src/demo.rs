@@ -1,0 +1,7 @@
+//! placeholder
+use std::path::Path;
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+pub(crate) fn demo(_r: &Path, _a: &Args) -> anyhow::Result<()> {
+    Ok(())
+}
