@@ -1,6 +1,6 @@
 //! `cargo xtask lint`: format, lints, documentation, dependencies.
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Result, ensure};
 
@@ -13,7 +13,7 @@ const PACKAGES: usize = 85;
 pub(crate) fn lint(root: &Path) -> Result<()> {
     say("format");
     run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
-    run(&mut cargo(&root.join("lockwatch-ebpf"), &["fmt", "--check"]))?;
+    run(&mut cargo(root, &["fmt", "--manifest-path", "lockwatch-ebpf/Cargo.toml", "--check"]))?;
 
     say("lints");
     run(&mut cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
@@ -30,7 +30,7 @@ pub(crate) fn lint(root: &Path) -> Result<()> {
     ensure!(count <= PACKAGES, "lockwatch depends on {count} packages, and xtask/src/lint.rs allows {PACKAGES}");
 
     if which("cargo-deny").is_some() {
-        run(Command::new("cargo").args(["deny", "check"]).current_dir(root))?;
+        run(&mut cargo(root, &["deny", "check"]))?;
     } else {
         say("LEFT OUT: cargo deny: not installed (cargo install cargo-deny --locked)");
     }
