@@ -16,9 +16,9 @@ pub(crate) fn say(text: impl AsRef<str>) {
     eprintln!("==> {}", text.as_ref());
 }
 
-/// A call of cargo, of the toolchain that runs this program, in the workspace.
+/// A call of cargo in the workspace. By name: what is printed can be typed, and the outer cargo has seen to the PATH.
 pub(crate) fn cargo(root: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new("cargo");
     command.args(args).current_dir(root);
     command
 }
