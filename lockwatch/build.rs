@@ -1,0 +1,1 @@
+fn main() { let o=std::env::var("OUT_DIR").unwrap(); std::fs::copy("/tmp/ebpf-target/bpfel-unknown-none/release/lockwatch-ebpf", format!("{o}/lockwatch.bpf.o")).unwrap(); println!("cargo:rerun-if-changed=/tmp/ebpf-target/bpfel-unknown-none/release/lockwatch-ebpf"); }
