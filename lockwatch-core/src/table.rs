@@ -2,6 +2,8 @@
 
 mod history;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
