@@ -1,2 +1,4 @@
 //! placeholder
+mod sources;
+
 fn main() {}
