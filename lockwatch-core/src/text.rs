@@ -76,8 +76,8 @@ impl fmt::Debug for Text {
     }
 }
 
-/// Whether a character shows as itself: no control, no direction mark, nothing that takes no room.
-fn is_harmless(c: char) -> bool {
+/// Whether a character shows as itself on a terminal: no control, no direction mark, nothing that takes no room.
+pub fn is_harmless(c: char) -> bool {
     !(c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'

@@ -1,28 +1,50 @@
-//! placeholder
+//! lockwatch: who took a file lock, how that process died, who really keeps the lock, and who waits for it.
+//!
+//! This file is the table of contents. What was typed is in [`cli`], what it means in [`request`], what a command does
+//! in [`commands`]; [`sources`] look at the world and [`output`] prints what `lockwatch-core` made of it.
+
+// In a program, `pub` says "for the other rooms"; nothing is reachable from outside anyway.
+#![allow(unreachable_pub)]
+
+mod cli;
+mod commands;
+mod doctor;
+mod exit;
+#[cfg(test)]
+mod fixture;
+mod logging;
+mod look;
+mod output;
+mod pages;
+mod progress;
+mod request;
+mod select;
 mod sources;
-use sources::bpf::{load, walk, fds};
-fn main() -> anyhow::Result<()> {
-    let t = std::time::Instant::now();
-    let mut e = load::open(load::Purpose::Look)?;
-    println!("open {:?}", t.elapsed());
-    let mut w = walk::Walker::load(&mut e)?;
-    println!("walk loaded {:?}", t.elapsed());
-    let r = w.run(&mut e)?;
-    println!("walked {} {:?} {:?}", r.records.len(), r.gaps, t.elapsed());
-    for x in r.records.iter().take(20) { println!("{x:x?}"); }
-    let mut d = fds::Descriptors::load(&mut e)?;
-    println!("fds loaded {:?}", t.elapsed());
-    let tb = d.run(&mut e)?;
-    println!("fds {} {:?}", tb.fds.len(), t.elapsed());
-    for x in tb.fds.iter().take(20) { println!("{x:x?}"); }
-    println!("{:?}", tb.paths);
-    drop(e);
-    for way in [load::Way::Typed, load::Way::Raw, load::Way::Classic] {
-    let mut e = load::open(load::Purpose::Trace)?;
-    let t = std::time::Instant::now();
-    println!("{way:?} {:?} {:?}", load::attach(&mut e, load::Purpose::Trace, Some(way)), t.elapsed());
-    drop(e);
-    println!("dropped {:?}", t.elapsed());
+mod terminal;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{cli::Cli, exit::Exit, request::Action, terminal::Terminal};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(cli.verbose);
+    exit::settle(run(cli.resolve(&Terminal::detect()))).into()
+}
+
+fn run(action: Action) -> anyhow::Result<Exit> {
+    match action {
+        Action::List(request) => commands::list(&request),
+        Action::Orphans { request, exit_code } => commands::orphans(&request, exit_code),
+        Action::Watch(request) => watch::orphans(&request),
+        Action::Explain { request, what } => commands::explain(&request, &what),
+        Action::Trace(request) => watch::trace(&request),
+        Action::Doctor { json, colour } => doctor::run(json, colour),
+        Action::Schema(schema) => commands::schema(schema),
+        Action::Completions(shell) => pages::completions(shell),
+        Action::Man(command) => pages::man(command.as_deref()),
     }
-    Ok(())
 }

@@ -1,2 +1,99 @@
-//! Where pictures come from.
+//! The world, as lockwatch-core's vocabulary: whatever reads `/proc` or the kernel lives here.
+
 pub mod bpf;
+pub mod clock;
+pub mod files;
+pub mod mounts;
+pub mod processes;
+pub mod procfs;
+
+mod cgroup;
+mod fds;
+mod join;
+mod kcmp;
+mod peek;
+mod procdir;
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use lockwatch_core::{
+    observation::Picture,
+    report::{SourceState, SourceStatus},
+};
+
+use self::procfs::ProcfsOptions;
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SourceChoice {
+    /// eBPF if it works here, else /proc.
+    #[default]
+    Auto,
+    /// /proc only. Reading /proc/locks holds up every lock operation of the host for a moment.
+    Procfs,
+    /// eBPF only: exact, and disturbs nobody. An error where it does not work.
+    Bpf,
+}
+
+/// Takes one picture, and tells how each source did. The error says why the chosen source cannot be used.
+pub fn take(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
+    let bpf = match choice {
+        SourceChoice::Procfs => Err((SourceState::Unused, "not asked: --source procfs".to_owned())),
+        _ => bpf_look().map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),
+    };
+    match bpf {
+        Ok(picture) => {
+            let ok = status("bpf", SourceState::Ok, None);
+            Ok((picture, vec![ok, status("procfs", SourceState::Unused, None)]))
+        }
+        Err((_, reason)) if choice == SourceChoice::Bpf => {
+            bail!("the bpf source cannot be used: {reason} (lockwatch doctor)")
+        }
+        Err((state, reason)) => {
+            log::info!("bpf: {reason}");
+            let picture = procfs::look(&ProcfsOptions { root: proc_root.to_owned() })?;
+            let procfs = match picture.exact && picture.fds_complete {
+                true => status("procfs", SourceState::Ok, None),
+                false => status("procfs", SourceState::Degraded, Some(why(&picture))),
+            };
+            Ok((picture, vec![status("bpf", state, Some(reason)), procfs]))
+        }
+    }
+}
+
+fn bpf_look() -> anyhow::Result<Picture> {
+    bpf::Bpf::for_a_look()?.look()
+}
+
+fn status(name: &'static str, state: SourceState, reason: Option<String>) -> SourceStatus {
+    SourceStatus { name, state, reason }
+}
+
+/// The first warning says it best.
+fn why(picture: &Picture) -> String {
+    picture.warnings.first().cloned().unwrap_or_else(|| "not everything could be read".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_cannot_be_used_is_an_error_only_for_who_wants_it() {
+        let error = format!("{:#}", take(SourceChoice::Bpf, Path::new("/nonexistent")).unwrap_err());
+        assert!(error.starts_with("the bpf source cannot be used: ") && error.contains("lockwatch doctor"), "{error}");
+        let (_, statuses) = take(SourceChoice::Procfs, Path::new("/proc")).unwrap();
+        let states: Vec<_> = statuses.iter().map(|s| (s.name, s.state)).collect();
+        assert_eq!(states[0], ("bpf", SourceState::Unused));
+        assert_eq!(states[1].0, "procfs");
+        assert!(statuses.iter().all(|s| s.reason.is_none() == (s.state == SourceState::Ok)), "{statuses:?}");
+    }
+
+    #[test]
+    fn no_proc_is_named() {
+        let error = format!("{:#}", take(SourceChoice::Procfs, Path::new("/nonexistent")).unwrap_err());
+        assert!(error.contains("/nonexistent"), "{error}");
+    }
+}

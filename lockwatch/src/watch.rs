@@ -9,7 +9,6 @@ mod deaths;
 use std::{
     collections::{HashMap, HashSet},
     io::{self, Write},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -26,18 +25,21 @@ use lockwatch_core::{
     time::Timestamp,
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
-use self::changes::{Alarms, Change};
+use self::{
+    changes::{Alarms, Change},
+    deaths::poll,
+};
 use crate::{
     exit::Exit,
-    look::{self, Chosen},
+    look,
     output::event::{self, Event as Line},
     request::Request,
+    select,
     sources::{
         bpf::{
             Bpf,
@@ -45,7 +47,7 @@ use crate::{
             load::{Purpose, Way},
         },
         clock::Clock,
-        paths,
+        files,
     },
 };
 
@@ -80,7 +82,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 struct Watcher<'a> {
     request: &'a Request,
     purpose: Purpose,
-    chosen: Chosen,
+    chosen: Option<HashSet<FileId>>,
     bpf: Bpf,
     table: Table,
     alarms: Alarms,
@@ -112,11 +114,11 @@ impl<'a> Watcher<'a> {
         Ok(Self {
             request,
             purpose,
-            chosen: look::choose(request)?,
+            chosen: select::files(request)?,
             bpf,
             table: Table::new(Settings::default()),
             alarms: Alarms::default(),
-            host: look::host(),
+            host: look::host(&request.proc_root),
             concern: HashSet::new(),
             ghosts: HashSet::new(),
             waits: HashMap::new(),
@@ -129,9 +131,9 @@ impl<'a> Watcher<'a> {
     }
 
     async fn follow(&mut self) -> Result<()> {
-        let mut news = AsyncFd::with_interest(self.bpf.take_news()?, Interest::READABLE).context("poll the ring")?;
+        let mut news = poll(self.bpf.take_news()?).context("poll the ring")?;
         let diagnostics = self.bpf.take_diagnostics()?;
-        let mut diagnostics = AsyncFd::with_interest(diagnostics, Interest::READABLE).context("poll the diagnostics")?;
+        let mut diagnostics = poll(diagnostics).context("poll the diagnostics")?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut losses = tokio::time::interval(LOSS_CHECK);
@@ -201,7 +203,7 @@ impl<'a> Watcher<'a> {
         }
         let released = self.table.apply(&Event::Lock(event.clone()));
         if self.purpose == Purpose::Trace && self.wanted(&event) {
-            let held_ns = released.iter().find_map(|released| released.acquired_at).map(|since| {
+            let held_ns = released.iter().find_map(|released| released.lock.acquired_at).map(|since| {
                 u64::try_from(event.at.since(since).as_nanos()).unwrap_or(u64::MAX)
             });
             let file = self.file_of(&event);
@@ -215,7 +217,7 @@ impl<'a> Watcher<'a> {
         if let Some(seen) = self.files.get(&event.file) {
             return seen.clone();
         }
-        let seen = paths::of_process(Path::new("/proc"), event.process.pid, event.file).unwrap_or_default();
+        let seen = files::through(&self.request.proc_root, event.process.pid, event.file).unwrap_or_default();
         if seen.path.is_some() {
             self.files.insert(event.file, seen.clone());
         }
@@ -228,7 +230,7 @@ impl<'a> Watcher<'a> {
         any(filter.kinds.is_empty(), filter.kinds.contains(&event.kind))
             && filter.pid.is_none_or(|pid| pid == event.process.pid)
             && filter.comm.as_ref().is_none_or(|comm: &Text| *comm == event.comm)
-            && any(self.chosen.files.is_empty(), self.chosen.files.contains(&event.file))
+            && self.chosen.as_ref().is_none_or(|files| files.contains(&event.file))
     }
 
     /// A process is through.
@@ -275,7 +277,7 @@ impl<'a> Watcher<'a> {
 
     fn tell(&mut self, mut report: Report) -> Result<()> {
         let now = report.taken_at;
-        self.chosen.keep(&mut report);
+        report.locks.retain(|lock| select::keeps(self.request, self.chosen.as_ref(), lock));
         self.ghosts = report.locks.iter().filter(|lock| is_ghostly(lock)).map(|lock| lock.file).collect();
         let hot_after = Settings::default().hot_after;
         let colder = report.locks.iter().filter(|lock| is_ghostly(lock) && !lock.hot);

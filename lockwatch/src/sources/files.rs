@@ -49,6 +49,14 @@ pub fn look_up(root: &Path, hits: &[Hit], wanted: &HashMap<FileId, HashSet<u32>>
         .collect()
 }
 
+/// What is known of one file, through a process that has it open.
+pub fn through(root: &Path, pid: u32, file: FileId) -> Option<FileSeen> {
+    let mut mounts = Namespaces::new(root);
+    let (_, fd) = open_files(root, pid, mounts.of(pid)).into_iter().find(|(open, _)| *open == file)?;
+    let (path, deleted) = path(root, pid, Descriptor { task: pid, fd }, file)?;
+    Some(FileSeen { path: Some(path), deleted, fs: mounts.fs(file.device, Some(pid)), text: None })
+}
+
 /// Which files a process has open, with a descriptor for each. fdinfo has the inode since Linux 5.14, and the mount's
 /// id leads to the superblock's device; before, the descriptor's own stat must do.
 fn open_files(root: &Path, pid: u32, mounts: &Mounts) -> Vec<(FileId, u32)> {

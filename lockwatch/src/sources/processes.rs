@@ -68,6 +68,23 @@ pub fn is_alive(pid: u32, start: Option<StartTime>) -> bool {
     }
 }
 
+/// Whether the number still belongs to this process, be it alive, dying, or dead and not yet waited for.
+pub fn is_still(process: ProcessId) -> bool {
+    own_stat(process).is_some()
+}
+
+/// Whether the process is on its way out, or gone: PF_EXITING is set before any exit tracepoint fires (kernel/exit.c
+/// do_exit, 6.18).
+pub fn is_exiting(process: ProcessId) -> bool {
+    const PF_EXITING: u32 = 4;
+    own_stat(process).is_none_or(|stat| stat.is_zombie() || stat.flags & PF_EXITING != 0)
+}
+
+fn own_stat(process: ProcessId) -> Option<Stat> {
+    let stat = ProcDir::process(Path::new("/proc"), process.pid).and_then(|dir| dir.read("stat")).ok()?;
+    Stat::parse(&stat).filter(|stat| process.start.is_none_or(|start| start == stat.start))
+}
+
 /// Number and start of every living process.
 pub fn births(root: &Path) -> Vec<(u32, StartTime)> {
     let pids = ProcDir::open(root).and_then(|root| root.numbers(".")).unwrap_or_default();

@@ -3,7 +3,7 @@
 //! `sched_process_exit` fires before a task's files are closed; the pidfd becomes readable in exit_notify, after them
 //! (kernel/exit.c do_exit, 6.18; pidfd_open(2), since 5.3).
 
-use std::io;
+use std::{io, os::fd::AsRawFd};
 
 use lockwatch_core::process::ProcessId;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -22,6 +22,12 @@ pub async fn through(process: ProcessId) -> io::Result<()> {
     if !processes::is_still(process) {
         return Ok(()); // reaped, and the number given to another
     }
-    AsyncFd::with_interest(pidfd, Interest::READABLE)?.readable().await?.retain_ready();
+    poll(pidfd)?.readable().await?.retain_ready();
     Ok(())
+}
+
+/// Registers something that owns a descriptor for reading.
+pub fn poll<T: AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: every type that is polled here (a pidfd, a ring) owns its descriptor, and always answers with the same.
+    unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) }.map_err(|error| error.into_parts().1)
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
     sync::Arc,
 };
@@ -36,7 +38,8 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
     for record in &walked.records {
         let file = file_id(record);
         files.entry(file).or_insert_with(|| {
-            let (path, deleted) = split_deleted(fds.paths.get(&(record.lock.inode, record.lock.device)));
+            let path = fds.paths.get(&(record.lock.inode, record.lock.device));
+            let (path, deleted) = split_deleted(path, record.lock.inode);
             FileSeen { path, deleted, fs: mounts.fs(file.device).cloned(), text: None }
         });
         if record.depth == 0 {
@@ -183,17 +186,24 @@ fn lives(lock: &LockSeen, census: &Census) -> bool {
 fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
     for lock in locks.iter().filter(|lock| !lives(lock, census)) {
         let Some(seen) = files.get_mut(&lock.file).filter(|seen| seen.text.is_none()) else { continue };
-        seen.text = lock.holders.iter().find_map(|holder| peek::first_bytes(holder.process?.pid, holder.fd?));
+        let fs = seen.fs.clone();
+        let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
+        seen.text = lock.holders.iter().find_map(text);
     }
 }
 
-/// The kernel marks the path of an unlinked file (fs/d_path.c, 6.18).
-fn split_deleted(path: Option<&Text>) -> (Option<Text>, bool) {
+/// The kernel marks the path of an unlinked file (fs/d_path.c, 6.18). A file may also be called so: it is, if the
+/// whole name still leads to it.
+fn split_deleted(path: Option<&Text>, inode: u64) -> (Option<Text>, bool) {
     let Some(path) = path else { return (None, false) };
     match path.as_bytes().strip_suffix(b" (deleted)") {
-        Some(bare) => (Some(Text::new(bare)), true),
-        None => (Some(path.clone()), false),
+        Some(bare) if !leads_to(path, inode) => (Some(Text::new(bare)), true),
+        _ => (Some(path.clone()), false),
     }
+}
+
+fn leads_to(path: &Text, inode: u64) -> bool {
+    std::fs::symlink_metadata(OsStr::from_bytes(path.as_bytes())).is_ok_and(|stat| stat.ino() == inode)
 }
 
 fn file_id(record: &WalkRecord) -> FileId {

@@ -1,0 +1,246 @@
+//! What was typed. What it means is [`crate::request`]'s business.
+
+pub mod help;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use clap_complete::Shell;
+use lockwatch_core::{lock::Kind, report::Verdict};
+
+use crate::{
+    output::{column::Column, schema::Schema, sort::Sort},
+    sources::SourceChoice,
+    terminal::Colour,
+};
+
+/// Who took a file lock, how that process died, who really keeps the lock, and who waits for it.
+#[derive(Debug, Parser)]
+#[command(name = "lockwatch", version, propagate_version = true, after_long_help = help::section(""))]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Colour the output.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: Colour,
+    /// Say what is being done; twice: everything, the probes' own messages included.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands, in the order in which a tired human needs them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show only orphaned and hot locks.
+    #[command(after_long_help = help::section("orphans"))]
+    Orphans(Orphans),
+    /// Tell the whole story of one lock, and what can be done about it.
+    #[command(after_long_help = help::section("explain"))]
+    Explain(Explain),
+    /// Show every lock: what, where, who took it, who holds it, who waits.
+    #[command(after_long_help = help::section("list"))]
+    List(List),
+    /// Follow lock operations as they happen.
+    #[command(after_long_help = help::section("trace"))]
+    Trace(Trace),
+    /// Tell what works on this host, what does not, and how to mend it.
+    #[command(after_long_help = help::section("doctor"))]
+    Doctor(Doctor),
+    /// Print the JSON Schema of an output.
+    #[command(after_long_help = help::section("schema"))]
+    Schema {
+        /// Of which output.
+        #[arg(value_enum, default_value_t)]
+        of: Schema,
+    },
+    /// Print the completion script for a shell.
+    #[command(after_long_help = help::section("completions"))]
+    Completions {
+        /// For which shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print a manual page.
+    #[command(after_long_help = help::section("man"))]
+    Man {
+        /// Of which command; without it, of lockwatch itself.
+        command: Option<String>,
+    },
+}
+
+/// `lockwatch list`.
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only locks on these files, by whatever name they go.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Shared with the other listings.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `lockwatch orphans`.
+#[derive(Args, Debug)]
+pub struct Orphans {
+    /// Only locks on these files, by whatever name they go.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Go on and print a line whenever something changes: ORPHANED, HOT, CLEARED, ALL CLEAR.
+    #[arg(long, conflicts_with_all = ["json", "exit_code", "columns", "sort"])]
+    pub watch: bool,
+    /// End with 10 if a lock is orphaned and with 11 if one is hot.
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Shared with the other listings.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `lockwatch explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// A lock's ID, or the beginning of one, or the path of a locked file.
+    #[arg(value_name = "ID|PATH")]
+    pub what: OsString,
+    /// Print the JSON document (schema lockwatch.locks/1) with this lock only.
+    #[arg(long)]
+    pub json: bool,
+    /// Where to look.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// `lockwatch trace`.
+#[derive(Args, Debug)]
+pub struct Trace {
+    /// Only what this process does.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u32>,
+    /// Only what processes of this command name do.
+    #[arg(long, value_name = "NAME")]
+    pub comm: Option<OsString>,
+    /// Only what happens to this file; may be given more than once.
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only these kinds of lock.
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = kinds())]
+    pub kinds: Vec<Kind>,
+    /// Print one JSON object a line (schema lockwatch.event/1).
+    #[arg(long)]
+    pub ndjson: bool,
+    /// Where to look.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// `lockwatch doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Print one JSON document (schema lockwatch.doctor/1).
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What every listing takes.
+#[derive(Args, Debug)]
+pub struct Listing {
+    /// Print one JSON document (schema lockwatch.locks/1).
+    #[arg(long, conflicts_with = "ndjson")]
+    pub json: bool,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub ndjson: bool,
+    /// The table's columns, separated by commas.
+    #[arg(long, value_enum, value_name = "A,B", value_delimiter = ',', conflicts_with_all = ["json", "ndjson"])]
+    pub columns: Vec<Column>,
+    /// The order of rows.
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t)]
+    pub sort: Sort,
+    /// Only rows: no header, no summary.
+    #[arg(long)]
+    pub no_headers: bool,
+    /// Only these kinds of lock.
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = kinds())]
+    pub kinds: Vec<Kind>,
+    /// Only locks with these verdicts.
+    #[arg(long = "verdict", value_name = "VERDICT", value_delimiter = ',', value_parser = verdicts())]
+    pub verdicts: Vec<Verdict>,
+    /// Only locks that this process took, holds or waits for.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u32>,
+    /// Only locks that a process of this systemd unit took, holds or waits for.
+    #[arg(long, value_name = "NAME")]
+    pub unit: Option<OsString>,
+    /// Where to look.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// Where to look.
+#[derive(Args, Debug)]
+pub struct Look {
+    /// Who is asked: eBPF where it works, else /proc (auto), or one of them.
+    #[arg(long, value_enum, default_value_t)]
+    pub source: SourceChoice,
+    /// Read this directory instead of /proc.
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub proc_root: PathBuf,
+    /// Look for yourself even when an agent runs.
+    #[arg(long)]
+    pub no_agent: bool,
+    /// Where the agent listens.
+    #[arg(long, value_name = "PATH", env = "LOCKWATCH_API_SOCKET", default_value = "/run/lockwatch/agent.sock")]
+    pub api_socket: PathBuf,
+}
+
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(|name| by_name(&Kind::ALL, Kind::name, &name))
+}
+
+fn verdicts() -> impl TypedValueParser<Value = Verdict> {
+    PossibleValuesParser::new(Verdict::ALL.map(Verdict::name))
+        .try_map(|name| by_name(&Verdict::ALL, Verdict::name, &name))
+}
+
+fn by_name<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
+    all.iter().copied().find(|one| name_of(*one) == name).ok_or_else(|| format!("unknown name {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_two_and_a_suggestion() {
+        let check = |line: &str, hint: &str| {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), i32::from(crate::exit::WRONG_USAGE), "{line}");
+            assert!(error.to_string().contains(hint), "{line}: {error}");
+        };
+        check("lockwatch list --columns fiel", "'file'");
+        check("lockwatch list --kind flok", "'flock'");
+        check("lockwatch list --verdict orphan", "'orphaned'");
+        check("lockwatch list --json --ndjson", "cannot be used with");
+        check("lockwatch orphans --watch --json", "cannot be used with");
+        check("lockwatch list --pid x", "--pid");
+        check("lockwatch lst", "'list'");
+        check("lockwatch", "Usage");
+    }
+
+    #[test]
+    fn the_agents_options_are_accepted_already() {
+        assert!(Cli::try_parse_from(["lockwatch", "list", "--no-agent", "--api-socket", "/x"]).is_ok());
+        assert!(Cli::try_parse_from(["lockwatch", "orphans", "-vv", "--color", "never"]).is_ok());
+    }
+}

@@ -1,0 +1,146 @@
+//! Examples and exit codes: once as data, shown by `--help` and by the manual pages.
+
+use crate::exit::{Exit, WRONG_USAGE};
+
+/// What one command's help ends with.
+pub struct Help {
+    /// The command's name; empty for lockwatch itself.
+    pub command: &'static str,
+    /// Lines to type, and what they do.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// Exit codes beyond those that all share.
+    pub codes: &'static [(u8, &'static str)],
+}
+
+/// Exit codes of every command.
+pub const CODES: [(u8, &str); 3] =
+    [(Exit::Done as u8, "done"), (Exit::Failed as u8, "failed; the reason is on stderr"), (WRONG_USAGE, "wrong usage")];
+
+/// The help of every command.
+pub const ALL: &[Help] = &[
+    Help {
+        command: "",
+        examples: &[
+            ("lockwatch orphans", "who is dead and still locks others out"),
+            ("lockwatch explain f3k9", "the whole story of that lock, and what to do"),
+            ("lockwatch doctor", "what lockwatch can and cannot see on this host"),
+        ],
+        codes: &[],
+    },
+    Help {
+        command: "list",
+        examples: &[
+            ("lockwatch list", "every lock on this host"),
+            ("lockwatch list /var/lib/dpkg/lock", "who has this file locked"),
+            ("lockwatch list --pid 4711 --kind posix,ofd", "byte ranges that a process has to do with"),
+            ("lockwatch list --json | jq '.locks[] | select(.hot)'", "for scripts"),
+        ],
+        codes: &[],
+    },
+    Help {
+        command: "orphans",
+        examples: &[
+            ("lockwatch orphans", "locks whose owner is gone"),
+            ("lockwatch orphans --watch", "a line for every change, until Ctrl-C"),
+            ("lockwatch orphans --exit-code >/dev/null", "for scripts: 0, 10 or 11"),
+        ],
+        codes: &[
+            (Exit::Orphaned as u8, "with --exit-code: a lock is orphaned"),
+            (Exit::Hot as u8, "with --exit-code: somebody has been waiting too long for one"),
+        ],
+    },
+    Help {
+        command: "explain",
+        examples: &[
+            ("lockwatch explain f3k9-27qd", "by ID, which may be cut short"),
+            ("lockwatch explain /run/app.lock", "every lock on that file"),
+        ],
+        codes: &[],
+    },
+    Help {
+        command: "trace",
+        examples: &[
+            ("lockwatch trace --path /run/app.lock", "who comes and goes at that file"),
+            ("lockwatch trace --comm postgres --ndjson", "for scripts"),
+        ],
+        codes: &[],
+    },
+    Help {
+        command: "doctor",
+        examples: &[("lockwatch doctor", "every check with its fix"), ("lockwatch doctor --json", "for scripts")],
+        codes: &[(Exit::Failed as u8, "something that lockwatch needs is missing")],
+    },
+    Help {
+        command: "schema",
+        examples: &[("lockwatch schema", "of list --json"), ("lockwatch schema event", "of trace --ndjson")],
+        codes: &[],
+    },
+    Help {
+        command: "completions",
+        examples: &[(
+            "lockwatch completions bash > /etc/bash_completion.d/lockwatch",
+            "for every user of bash on this host",
+        )],
+        codes: &[],
+    },
+    Help {
+        command: "man",
+        examples: &[
+            ("lockwatch man | man -l -", "read the page"),
+            ("lockwatch man explain > lockwatch-explain.1", "keep the page of a command"),
+        ],
+        codes: &[],
+    },
+];
+
+impl Help {
+    /// The help of a command.
+    pub fn of(command: &str) -> Option<&'static Help> {
+        ALL.iter().find(|help| help.command == command)
+    }
+
+    /// Its exit codes, those of all commands first; its own meaning of a code wins.
+    pub fn codes(&self) -> Vec<(u8, &'static str)> {
+        let shared = CODES.into_iter().filter(|(code, _)| !self.codes.iter().any(|(own, _)| own == code));
+        let mut codes: Vec<_> = shared.chain(self.codes.iter().copied()).collect();
+        codes.sort_by_key(|(code, _)| *code);
+        codes
+    }
+}
+
+/// The end of `--help`.
+pub fn section(command: &str) -> String {
+    let Some(help) = Help::of(command) else { return String::new() };
+    let mut text = String::from("Examples:\n");
+    for (line, what) in help.examples {
+        text += &format!("  {line}\n          {what}\n");
+    }
+    text += "\nExit status:\n";
+    for (code, what) in help.codes() {
+        text += &format!("  {code:>2}  {what}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_command_has_its_help() {
+        for command in Cli::command().get_subcommands() {
+            assert!(Help::of(command.get_name()).is_some(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_command_that_parses() {
+        for (line, _) in ALL.iter().flat_map(|help| help.examples) {
+            let typed = line.split(['|', '>']).next().unwrap_or(line);
+            assert!(Cli::try_parse_from(typed.split_whitespace()).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The commands that look once and print.
+
+use std::{
+    ffi::OsStr,
+    io::{self, BufWriter, Write},
+};
+
+use anyhow::Context;
+use lockwatch_core::{
+    report::{Report, Verdict},
+    text::Text,
+};
+
+use crate::{
+    exit::Exit,
+    look::look,
+    output::{self, Format, Options, Scope, schema::Schema},
+    request::Request,
+    select,
+};
+
+/// Every lock that the request lets through.
+pub fn list(request: &Request) -> anyhow::Result<Exit> {
+    let report = select::wanted(look(request)?, request)?;
+    listing(&report, request, &request.options)?;
+    Ok(Exit::Done)
+}
+
+/// Orphaned and hot locks. The exit code tells which, if that is wanted.
+pub fn orphans(request: &Request, exit_code: bool) -> anyhow::Result<Exit> {
+    let all = select::wanted(look(request)?, request)?;
+    let (report, unjudged) = select::orphans(all);
+    listing(&report, request, &Options { scope: Scope::Orphans { unjudged }, ..request.options.clone() })?;
+    Ok(if exit_code { severity(&report) } else { Exit::Done })
+}
+
+/// The story of the locks that an ID or a path names.
+pub fn explain(request: &Request, what: &OsStr) -> anyhow::Result<Exit> {
+    let report = select::named(look(request)?, what)?;
+    warn(&report, request.format);
+    print(|out| match request.format {
+        Format::Text if report.locks.is_empty() => {
+            writeln!(out, "Nobody holds a lock on {}.\n\nNext: lockwatch list", Text::new(what.as_encoded_bytes()))
+        }
+        Format::Text => output::explain::write(&report, &request.options, out),
+        format => output::listing(format, &report, &request.options, out),
+    })
+}
+
+/// The schema of an output.
+pub fn schema(schema: Schema) -> anyhow::Result<Exit> {
+    print(|out| output::schema::write(schema, out))
+}
+
+/// Runs a writer on a buffered stdout. What could not be written is an error; [`crate::exit`] knows which is none.
+pub fn print(write: impl FnOnce(&mut BufWriter<io::StdoutLock<'static>>) -> io::Result<()>) -> anyhow::Result<Exit> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    write(&mut out).and_then(|()| out.flush()).context("write to stdout")?;
+    Ok(Exit::Done)
+}
+
+fn listing(report: &Report, request: &Request, options: &Options) -> anyhow::Result<Exit> {
+    warn(report, request.format);
+    print(|out| output::listing(request.format, report, options, out))
+}
+
+/// A JSON document carries its warnings; every other format has them on stderr.
+fn warn(report: &Report, format: Format) {
+    if format != Format::Json {
+        for warning in &report.warnings {
+            log::warn!("{warning}");
+        }
+    }
+}
+
+fn severity(report: &Report) -> Exit {
+    match () {
+        () if report.locks.iter().any(|lock| lock.hot) => Exit::Hot,
+        () if report.locks.iter().any(|lock| lock.verdict == Verdict::Orphaned) => Exit::Orphaned,
+        () => Exit::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn the_exit_code_is_the_worst_lock() {
+        let check = |range: std::ops::Range<usize>, expect| {
+            let report = fixture::report();
+            let locks = report.locks[range].to_vec();
+            assert_eq!(severity(&Report { locks, ..report }), expect);
+        };
+        check(0..4, Exit::Hot);
+        check(1..4, Exit::Orphaned);
+        check(2..4, Exit::Done);
+        check(0..0, Exit::Done);
+    }
+}

@@ -1,0 +1,34 @@
+//! One look at the world: sources, table, report.
+
+use std::{fs, path::Path};
+
+use lockwatch_core::{
+    report::{Host, Report, Settings},
+    table::Table,
+    text::Text,
+};
+
+use crate::{progress::Progress, request::Request, sources};
+
+/// Asks the source that the request names and judges what it shows. Nothing is filtered here: a lock's verdict and ID
+/// depend on the others.
+pub fn look(request: &Request) -> anyhow::Result<Report> {
+    let _progress = Progress::start(request.progress, "looking at locks and open files");
+    let (picture, statuses) = sources::take(request.source, &request.proc_root)?;
+    let mut table = Table::new(Settings::default());
+    let now = picture.taken_at;
+    table.see(picture);
+    Ok(table.report(now, &host(&request.proc_root), &statuses))
+}
+
+/// Where we are.
+pub fn host(proc_root: &Path) -> Host {
+    let uname = rustix::system::uname();
+    // Without it an ID is still unique on this host, only not beyond its boot.
+    let boot_id = fs::read_to_string(proc_root.join("sys/kernel/random/boot_id")).unwrap_or_default();
+    Host {
+        hostname: Text::new(uname.nodename().to_bytes()),
+        kernel: Text::new(uname.release().to_bytes()),
+        boot_id: boot_id.trim_end().to_owned(),
+    }
+}

@@ -1,0 +1,74 @@
+//! What a report looks like: one file per format, each a pure function of the report.
+
+pub mod column;
+pub mod document;
+mod escape;
+// `watch` prints events; nothing else does.
+#[allow(dead_code)]
+pub mod event;
+pub mod explain;
+pub mod json;
+mod layout;
+pub mod ndjson;
+pub mod schema;
+pub mod sort;
+pub(crate) mod style;
+pub mod table;
+mod ways;
+pub(crate) mod words;
+
+use std::io::{self, Write};
+
+use lockwatch_core::report::Report;
+
+pub(crate) use self::escape::to_json;
+use self::{column::Column, sort::Sort};
+
+/// In which form to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a human.
+    Text,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// How to print.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the report was cut down to.
+    pub scope: Scope,
+    /// The table's columns; the usual ones if empty.
+    pub columns: Vec<Column>,
+    /// The order of rows.
+    pub sort: Sort,
+    /// Whether a table has a header and a summary.
+    pub headers: bool,
+    /// Whether to colour.
+    pub colour: bool,
+    /// The terminal's width; without one nothing is cut.
+    pub width: Option<usize>,
+}
+
+/// What was asked for: the words for "nothing found" depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every lock.
+    All,
+    /// Orphaned and hot locks.
+    Orphans {
+        /// How many of the locks left out cannot be judged: "none orphaned" would be too much said.
+        unjudged: usize,
+    },
+}
+
+/// Prints a listing in the wanted format.
+pub fn listing(format: Format, report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Text => table::write(report, options, out),
+        Format::Json => json::write(report, options, out),
+        Format::Ndjson => ndjson::write(report, options, out),
+    }
+}

@@ -1,0 +1,157 @@
+//! The objects of CONTRACT sections 2 and 3, borrowed from a report and written as they are visited.
+//!
+//! Nothing is built in memory: a hundred thousand locks cost what writing them costs.
+
+mod parts;
+mod people;
+
+use std::borrow::Cow;
+
+use lockwatch_core::{
+    lock::{Device, FileId},
+    observation::FileSeen,
+    report::{LockReport, Report, SourceStatus},
+    text::Text,
+};
+use serde::{Serialize, Serializer};
+
+pub(crate) use self::{
+    parts::{At, RangeObject, rfc3339},
+    people::{Acquirer, Named},
+};
+use self::{
+    parts::{Base64, Seq, Shown, lost},
+    people::{HolderObject, WaiterObject},
+};
+
+/// Schema `lockwatch.locks/1`.
+pub(crate) struct Document<'a> {
+    pub(crate) report: &'a Report,
+    pub(crate) locks: Vec<&'a LockReport>,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a, L: Serialize> {
+            schema: &'static str,
+            taken_at: At,
+            host: HostObject<'a>,
+            sources: Vec<SourceObject<'a>>,
+            exact: bool,
+            warnings: &'a [String],
+            locks: L,
+        }
+        let report = self.report;
+        Fields {
+            schema: "lockwatch.locks/1",
+            taken_at: At(report.taken_at),
+            host: HostObject {
+                hostname: report.host.hostname.lossy(),
+                hostname_base64: lost(&report.host.hostname),
+                kernel: report.host.kernel.lossy(),
+                boot_id: &report.host.boot_id,
+            },
+            sources: report.sources.iter().map(SourceObject::new).collect(),
+            exact: report.exact,
+            warnings: &report.warnings,
+            locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock))),
+        }
+        .serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+struct HostObject<'a> {
+    hostname: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hostname_base64: Option<Base64<'a>>,
+    kernel: Cow<'a, str>,
+    boot_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct SourceObject<'a> {
+    name: &'static str,
+    state: &'static str,
+    reason: Option<&'a str>,
+}
+
+impl<'a> SourceObject<'a> {
+    fn new(source: &'a SourceStatus) -> Self {
+        Self { name: source.name, state: source.state.name(), reason: source.reason.as_deref() }
+    }
+}
+
+/// One lock.
+#[derive(Serialize)]
+pub(crate) struct LockObject<'a> {
+    id: &'a str,
+    kind: &'static str,
+    mode: &'static str,
+    range: RangeObject,
+    file: FileObject<'a>,
+    acquirer: Option<Acquirer<'a>>,
+    acquired_at: Option<At>,
+    holders: Vec<HolderObject<'a>>,
+    holders_complete: bool,
+    waiters: Vec<WaiterObject<'a>>,
+    verdict: &'static str,
+    cause: Option<&'static str>,
+    hot: bool,
+    deadlock: bool,
+    evidence: &'a [String],
+}
+
+impl<'a> LockObject<'a> {
+    pub(crate) fn new(lock: &'a LockReport) -> Self {
+        Self {
+            id: &lock.id.0,
+            kind: lock.kind.name(),
+            mode: lock.mode.name(),
+            range: RangeObject::new(lock.range),
+            file: FileObject::new(lock.file, Some(&lock.file_seen)),
+            acquirer: lock.acquirer.as_deref().map(Acquirer::new),
+            acquired_at: lock.acquired_at.map(At),
+            holders: lock.holders.iter().map(HolderObject::new).collect(),
+            holders_complete: lock.holders_complete,
+            waiters: lock.waiters.iter().map(WaiterObject::new).collect(),
+            verdict: lock.verdict.name(),
+            cause: lock.cause.map(|c| c.name()),
+            hot: lock.hot,
+            deadlock: lock.deadlock,
+            evidence: &lock.evidence,
+        }
+    }
+}
+
+/// A file, and what is known of it.
+#[derive(Serialize)]
+pub(crate) struct FileObject<'a> {
+    path: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<Base64<'a>>,
+    /// `null` when nothing is known of the file: a name that was never seen cannot be said to be there.
+    deleted: Option<bool>,
+    dev: Shown<Device>,
+    major: u32,
+    minor: u32,
+    inode: u64,
+    fs: Option<Cow<'a, str>>,
+}
+
+impl<'a> FileObject<'a> {
+    pub(crate) fn new(file: FileId, seen: Option<&'a FileSeen>) -> Self {
+        let path = seen.and_then(|s| s.path.as_ref());
+        Self {
+            path: path.map(Text::lossy),
+            path_base64: path.and_then(lost),
+            deleted: seen.filter(|s| s.path.is_some() || s.deleted).map(|s| s.deleted),
+            dev: Shown(file.device),
+            major: file.device.major,
+            minor: file.device.minor,
+            inode: file.inode,
+            fs: seen.and_then(|s| s.fs.as_ref()).map(Text::lossy),
+        }
+    }
+}

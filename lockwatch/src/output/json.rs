@@ -1,0 +1,170 @@
+//! `--json`: the document of CONTRACT section 2.
+
+use std::io::{self, Write};
+
+use lockwatch_core::report::Report;
+
+use super::{Options, document::Document, escape::to_json, sort};
+
+/// Prints one document and a newline.
+pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    to_json(&Document { report, locks: sort::sorted(&report.locks, options.sort) }, out)?;
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fixture;
+
+    fn document(report: &Report) -> Value {
+        let text = fixture::written(|out| write(report, &fixture::options(), out));
+        fixture::assert_harmless(&text);
+        serde_json::from_str(&text).expect("valid JSON")
+    }
+
+    #[test]
+    fn one_lock_in_full() {
+        let ghost = Report { locks: vec![fixture::ghost()], ..fixture::report() };
+        expect![[r#"
+            {
+              "exact": true,
+              "host": {
+                "boot_id": "b0071d",
+                "hostname": "node-7",
+                "kernel": "6.18.44"
+              },
+              "locks": [
+                {
+                  "acquired_at": "2026-11-22T03:10:07.123456789Z",
+                  "acquirer": {
+                    "comm": "locksmith",
+                    "container": null,
+                    "died_at": "2026-11-22T03:11:07.123456789Z",
+                    "exe": "/usr/bin/locksmith",
+                    "exit": {
+                      "code": null,
+                      "core_dumped": false,
+                      "oom": false,
+                      "sender": {
+                        "comm": "systemd",
+                        "pid": 1
+                      },
+                      "signal": 9
+                    },
+                    "pid": 4711,
+                    "pid_reused": false,
+                    "start_time": "2026-11-22T02:12:07.123456789Z",
+                    "state": "dead",
+                    "state_reason": null,
+                    "uid": 0,
+                    "unit": "locksmith.service"
+                  },
+                  "cause": "leaked",
+                  "deadlock": false,
+                  "evidence": [
+                    "pid 4711 (locksmith) was killed by SIGKILL from pid 1 (systemd) at 2026-11-22 03:11:07 UTC",
+                    "pid 4720 (sleep) still has the file open as fd 9, inherited without O_CLOEXEC"
+                  ],
+                  "file": {
+                    "deleted": false,
+                    "dev": "fe:00",
+                    "fs": "ext4",
+                    "inode": 10010672,
+                    "major": 254,
+                    "minor": 0,
+                    "path": "/etc/aim/aim_lock.conf"
+                  },
+                  "holders": [
+                    {
+                      "cloexec": false,
+                      "comm": "sleep",
+                      "container": null,
+                      "detail": null,
+                      "exe": "/usr/bin/sleep",
+                      "fd": 9,
+                      "pid": 4720,
+                      "start_time": "2026-11-22T02:12:07.123456789Z",
+                      "uid": 0,
+                      "unit": null,
+                      "via": "fd"
+                    }
+                  ],
+                  "holders_complete": true,
+                  "hot": true,
+                  "id": "f3k9-27qd",
+                  "kind": "flock",
+                  "mode": "write",
+                  "range": {
+                    "end": null,
+                    "start": 0
+                  },
+                  "verdict": "orphaned",
+                  "waiters": [
+                    {
+                      "behind": [],
+                      "comm": "updater",
+                      "container": null,
+                      "exe": "/usr/bin/updater",
+                      "mode": "write",
+                      "pid": 4800,
+                      "range": {
+                        "end": null,
+                        "start": 0
+                      },
+                      "since": "2026-11-22T03:11:25.123456789Z",
+                      "start_time": "2026-11-22T02:12:07.123456789Z",
+                      "uid": 0,
+                      "unit": null
+                    }
+                  ]
+                }
+              ],
+              "schema": "lockwatch.locks/1",
+              "sources": [
+                {
+                  "name": "bpf",
+                  "reason": "no CAP_BPF",
+                  "state": "unavailable"
+                },
+                {
+                  "name": "procfs",
+                  "reason": null,
+                  "state": "ok"
+                }
+              ],
+              "taken_at": "2026-11-22T03:12:07.123456789Z",
+              "warnings": []
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&document(&ghost)).unwrap());
+    }
+
+    #[test]
+    fn what_is_unknown_is_null() {
+        let document = document(&fixture::report());
+        let lock = &document["locks"][3];
+        for unknown in ["/acquirer", "/acquired_at", "/file/path", "/file/deleted", "/file/fs", "/cause", "/range/end"]
+        {
+            assert_eq!(lock.pointer(unknown), Some(&Value::Null), "{unknown}");
+        }
+        let waiter = &document["locks"][1]["waiters"][0];
+        for unknown in ["pid", "comm", "exe", "uid", "unit", "container", "since"] {
+            assert_eq!(waiter.get(unknown), Some(&Value::Null), "{unknown}");
+        }
+        assert_eq!(waiter["behind"], serde_json::json!([5009]));
+    }
+
+    #[test]
+    fn hostile_names_come_through_whole() {
+        let document = document(&fixture::hostile());
+        let lock = &document["locks"][0];
+        assert_eq!(lock["file"]["path"], "/tmp/a\nb\u{1b}[2J\u{202e}\u{fffd}\"\\");
+        assert_eq!(lock["file"]["path_base64"], "L3RtcC9hCmIbWzJK4oCu/yJc");
+        assert_eq!(lock["acquirer"]["comm_base64"], "G10wO3gHDf4=");
+        assert_eq!(lock["acquirer"]["exit"]["sender"]["comm_base64"], "Cv8=");
+        assert_eq!(lock["waiters"][0]["unit"], "a;rm -rf b\u{202e}.service");
+    }
+}

@@ -1,0 +1,197 @@
+//! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+
+use clap_complete::Shell;
+use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
+
+use crate::{
+    cli::{Cli, Command, Listing, Look},
+    output::{Format, Options, Scope, schema::Schema, sort::Sort},
+    sources::SourceChoice,
+    terminal::Terminal,
+};
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Show every lock.
+    List(Request),
+    /// Show orphaned and hot locks.
+    Orphans {
+        /// Which, and how.
+        request: Request,
+        /// Whether the exit code tells what was found.
+        exit_code: bool,
+    },
+    /// Follow orphaned and hot locks.
+    Watch(Request),
+    /// Tell the story of a lock.
+    Explain {
+        /// Where to look, and how to print.
+        request: Request,
+        /// An ID, the beginning of one, or a path.
+        what: OsString,
+    },
+    /// Follow lock operations.
+    Trace(Request),
+    /// Check the host.
+    Doctor {
+        /// As JSON.
+        json: bool,
+        /// With colours.
+        colour: bool,
+    },
+    /// Print a JSON Schema.
+    Schema(Schema),
+    /// Print a completion script.
+    Completions(Shell),
+    /// Print the manual page of a command, or of lockwatch.
+    Man(Option<String>),
+}
+
+/// One look at the world: where to look, what to keep of it, how to print that.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Only locks on these files; every file if empty.
+    pub paths: Vec<PathBuf>,
+    /// Which locks or events to keep.
+    pub filter: Filter,
+    /// Whom to ask.
+    pub source: SourceChoice,
+    /// Where /proc is.
+    pub proc_root: PathBuf,
+    /// In which format to print.
+    pub format: Format,
+    /// How to print.
+    pub options: Options,
+    /// Whether somebody would see a progress line.
+    pub progress: bool,
+}
+
+/// Which locks or events to keep; what is empty keeps everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Kinds of lock.
+    pub kinds: Vec<Kind>,
+    /// Verdicts.
+    pub verdicts: Vec<Verdict>,
+    /// A process, in any role.
+    pub pid: Option<u32>,
+    /// A systemd unit, in any role.
+    pub unit: Option<Text>,
+    /// A command name; for `trace`.
+    pub comm: Option<Text>,
+}
+
+impl Cli {
+    /// Gives the typed words their meaning in front of this terminal.
+    pub fn resolve(self, terminal: &Terminal) -> Action {
+        let colour = terminal.colour(self.color);
+        let base = |look: Look, paths, filter, format, scope| Request {
+            paths,
+            filter,
+            source: look.source,
+            proc_root: look.proc_root,
+            format,
+            options: Options {
+                scope,
+                columns: Vec::new(),
+                sort: Sort::default(),
+                headers: true,
+                colour,
+                width: terminal.width,
+            },
+            progress: terminal.stderr,
+        };
+        let listing = |paths, listing: Listing, scope| {
+            let format = match (listing.json, listing.ndjson) {
+                (true, _) => Format::Json,
+                (_, true) => Format::Ndjson,
+                _ => Format::Text,
+            };
+            let filter = Filter {
+                kinds: listing.kinds,
+                verdicts: listing.verdicts,
+                pid: listing.pid,
+                unit: listing.unit.map(text),
+                comm: None,
+            };
+            let mut request = base(listing.look, paths, filter, format, scope);
+            request.options.columns = listing.columns;
+            request.options.sort = listing.sort;
+            request.options.headers = !listing.no_headers;
+            request
+        };
+        match self.command {
+            Command::List(list) => Action::List(listing(list.paths, list.listing, Scope::All)),
+            Command::Orphans(orphans) => {
+                let request = listing(orphans.paths, orphans.listing, Scope::Orphans { unjudged: 0 });
+                match orphans.watch {
+                    true => Action::Watch(request),
+                    false => Action::Orphans { request, exit_code: orphans.exit_code },
+                }
+            }
+            Command::Explain(explain) => {
+                let format = if explain.json { Format::Json } else { Format::Text };
+                let request = base(explain.look, Vec::new(), Filter::default(), format, Scope::All);
+                Action::Explain { request, what: explain.what }
+            }
+            Command::Trace(trace) => {
+                let format = if trace.ndjson { Format::Ndjson } else { Format::Text };
+                let filter =
+                    Filter { kinds: trace.kinds, pid: trace.pid, comm: trace.comm.map(text), ..Filter::default() };
+                Action::Trace(base(trace.look, trace.paths, filter, format, Scope::All))
+            }
+            Command::Doctor(doctor) => Action::Doctor { json: doctor.json, colour },
+            Command::Schema { of } => Action::Schema(of),
+            Command::Completions { shell } => Action::Completions(shell),
+            Command::Man { command } => Action::Man(command),
+        }
+    }
+}
+
+fn text(typed: OsString) -> Text {
+    Text::new(typed.into_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::output::column::Column;
+
+    fn resolve(line: &str, terminal: &Terminal) -> Action {
+        Cli::try_parse_from(line.split(' ')).expect(line).resolve(terminal)
+    }
+
+    #[test]
+    fn a_terminal_sets_width_and_colour() {
+        let tty = Terminal { width: Some(100), stderr: true, ..Terminal::default() };
+        let Action::List(request) = resolve("lockwatch list", &tty) else { panic!("list") };
+        assert_eq!((request.options.width, request.options.colour, request.progress), (Some(100), true, true));
+        let Action::List(request) = resolve("lockwatch list --color never", &Terminal::default()) else {
+            panic!("list")
+        };
+        assert_eq!((request.options.width, request.options.colour, request.progress), (None, false, false));
+    }
+
+    #[test]
+    fn options_reach_the_request() {
+        let line = "lockwatch orphans /a /b --columns id,file --kind flock,ofd --verdict orphaned --unit x.service \
+                    --no-headers --source procfs --proc-root /p --exit-code";
+        let Action::Orphans { request, exit_code: true } = resolve(line, &Terminal::default()) else {
+            panic!("orphans")
+        };
+        assert_eq!(request.paths, ["/a", "/b"].map(PathBuf::from));
+        assert_eq!(request.options.columns, [Column::Id, Column::File]);
+        assert_eq!(request.filter.kinds, [Kind::Flock, Kind::Ofd]);
+        assert_eq!(request.filter.verdicts, [Verdict::Orphaned]);
+        assert_eq!(request.filter.unit, Some(Text::from("x.service")));
+        assert_eq!((request.source, request.proc_root), (SourceChoice::Procfs, PathBuf::from("/p")));
+        assert!(!request.options.headers);
+        let watch = resolve("lockwatch orphans --watch --ndjson", &Terminal::default());
+        assert!(matches!(watch, Action::Watch(Request { format: Format::Ndjson, .. })));
+    }
+}
