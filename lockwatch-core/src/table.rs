@@ -93,7 +93,8 @@ impl Table {
         for (lock, age) in picture.locks.drain(..).zip((0..count).rev()) {
             let owned = (lock.file, lock.kind, lock.owner);
             let span = history::carry(old.get(&owned).map_or(&[], Vec::as_slice), lock, &picture.census, age);
-            locks.entry(owned).or_default().push(span);
+            // Most owners have one lock: room for four, a vector's first growth, would be mostly air.
+            locks.entry(owned).or_insert_with(|| Vec::with_capacity(1)).push(span);
         }
         for spans in locks.values_mut() {
             spans.sort_unstable_by_key(|s| s.range.start);

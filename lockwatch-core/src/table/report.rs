@@ -34,7 +34,7 @@ impl Table {
                 self.row(owned, span, id, queues.of_lock.remove(&i).unwrap_or_default(), now)
             })
             .collect();
-        rows.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        rows.sort_unstable_by(|a, b| rank(a).cmp(&rank(b)));
         Report {
             taken_at: self.taken_at.unwrap_or(now),
             host: host.clone(),

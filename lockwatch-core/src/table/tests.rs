@@ -180,7 +180,7 @@ fn the_next_user_of_a_number_is_never_the_acquirer() {
     let before = |living: &[Process]| picture(10, lock(&[heir.id]), living);
     let after = || picture(20, lock(&[heir.id]), &[innocent.clone(), heir.clone()]);
     // Nobody had the number, or another one had it, when the lock was there already.
-    check(vec![before(&[heir.clone()]), after()], "dead");
+    check(vec![before(std::slice::from_ref(&heir)), after()], "dead");
     check(vec![before(&[owner.clone(), heir.clone()]), after()], "dead");
     // It has had the number for as long as we know.
     check(vec![after()], "unknown");
@@ -192,7 +192,7 @@ fn a_lock_taken_anew_has_no_past() {
     let (old, new) = (process(id(500, 10), "old"), process(id(500, 99), "new"));
     let table = table([
         picture(10, vec![flock(number(500), &[old.id])], &[old]),
-        picture(20, vec![flock(number(500), &[new.id])], &[new.clone()]),
+        picture(20, vec![flock(number(500), &[new.id])], std::slice::from_ref(&new)),
     ]);
     let row = only_row(&table);
     assert_eq!(row.acquirer.as_ref().unwrap().id, new.id);
@@ -203,7 +203,7 @@ fn a_lock_taken_anew_has_no_past() {
 fn events_take_and_release() {
     let a = process(id(600, 1), "a");
     let b = id(601, 2);
-    let mut table = table([picture(10, vec![], &[a.clone()])]);
+    let mut table = table([picture(10, vec![], std::slice::from_ref(&a))]);
     table.apply(&Event::Lock(event(11, LockEventKind::Acquired, a.id, 1)));
     table.apply(&Event::Lock(event(12, LockEventKind::Refused, b, 2)));
     table.apply(&Event::Lock(event(12, LockEventKind::Waiting, b, 2)));
@@ -235,7 +235,7 @@ fn events_take_and_release() {
 #[test]
 fn posix_locks_are_cut_by_range() {
     let a = process(id(600, 1), "a");
-    let mut table = table([picture(10, vec![], &[a.clone()])]);
+    let mut table = table([picture(10, vec![], std::slice::from_ref(&a))]);
     let posix = |seconds, what, start, end| {
         let range = Range { start, end };
         Event::Lock(LockEvent { kind: Kind::Posix, range, ..event(seconds, what, a.id, 1) })
@@ -309,6 +309,7 @@ fn the_hot_come_first_then_the_orphaned_then_by_path() {
 }
 
 #[test]
+#[ignore = "a measurement: cargo test --release -p lockwatch-core hundred_thousand -- --ignored --nocapture"]
 fn a_hundred_thousand_locks() {
     let people: Vec<Process> = (0..1000).map(|n| process(id(1000 + n, 1), "worker")).collect();
     let locks: Vec<LockSeen> = (0..100_000u64)
@@ -334,18 +335,14 @@ fn a_hundred_thousand_locks() {
         .collect();
     let look = Picture { files, ..picture(10, locks, &people) };
     let again = look.clone();
-    let t = std::time::Instant::now();
+    let clock = std::time::Instant::now();
     let mut table = table([look]);
-    eprintln!("see {:?}", t.elapsed());
-    let t = std::time::Instant::now();
+    let first = clock.elapsed();
     table.see(again);
-    eprintln!("see again {:?}", t.elapsed());
-    let t = std::time::Instant::now();
+    let second = clock.elapsed() - first;
+    let clock = std::time::Instant::now();
     let rows = report(&table, 10).locks;
-    eprintln!("report {:?}", t.elapsed());
+    println!("see {first:?}, see again {second:?}, report {:?}", clock.elapsed());
     assert_eq!(rows.len(), 100_000);
     assert!(rows.iter().all(|r| r.verdict == Verdict::Held));
-    let t = std::time::Instant::now();
-    table.cast();
-    eprintln!("cast {:?}", t.elapsed());
 }
