@@ -42,6 +42,10 @@ pub struct HeldValue {
     pub start: u64,
     /// Its last byte.
     pub end: u64,
+    /// Read or write.
+    pub ty: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// A blocked request, by thread id.
@@ -169,7 +173,7 @@ pub mod counter {
 wire! {
     LockKey 24;
     ProcessKey 16;
-    HeldValue 40;
+    HeldValue 48;
     WaitValue 72;
     ProcessValue 152;
     Cursor 48;

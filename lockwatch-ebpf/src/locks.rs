@@ -70,6 +70,10 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         }
         return;
     }
+    if ret != 0 && request.lock.kind == kind::FLOCK {
+        // A conversion drops the old lock before it looks for conflicts (fs/locks.c flock_lock_inode, 6.18).
+        release(request);
+    }
     match ret {
         0 => {
             count(counter::ACQUIRED + kind);
@@ -127,10 +131,14 @@ pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
 fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     let task = K::current();
     let process = tasks::key::<K>(task);
-    let value = HeldValue { process, at_ns: now(), start: request.start, end: request.end };
+    let value =
+        HeldValue { process, at_ns: now(), start: request.start, end: request.end, ty: request.ty, pad: 0 };
     if let Some(held) = HELD.get_ptr_mut(request.lock) {
         // SAFETY: a live value of a preallocated map.
         unsafe {
+            if request.lock.kind == kind::FLOCK && (*held).ty == request.ty {
+                return; // the lock that is there stays, with its acquirer (fs/locks.c flock_lock_inode, 6.18)
+            }
             if (*held).process != process {
                 tasks::add_held(&(*held).process, -1);
                 tasks::note_locker::<K, C>(ctx, task, &process);

@@ -20,11 +20,15 @@ pub fn init(verbosity: u8) {
 struct Stderr;
 
 impl Log for Stderr {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    /// Our own words and the probes'; what libraries say of their innards helps nobody here.
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("lockwatch")
     }
 
     fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
         // A message may carry names from the system.
         let message = record.args().to_string();
         let _ = writeln!(

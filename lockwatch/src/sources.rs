@@ -41,7 +41,7 @@ pub enum SourceChoice {
 pub fn take(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
     let bpf = match choice {
         SourceChoice::Procfs => Err((SourceState::Unused, "not asked: --source procfs".to_owned())),
-        _ => bpf_look().map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),
+        _ => bpf_look(proc_root).map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),
     };
     match bpf {
         Ok(picture) => {
@@ -63,7 +63,10 @@ pub fn take(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, 
     }
 }
 
-fn bpf_look() -> anyhow::Result<Picture> {
+fn bpf_look(proc_root: &Path) -> anyhow::Result<Picture> {
+    if proc_root != Path::new("/proc") {
+        bail!("it shows the running kernel, not {}", proc_root.display());
+    }
     bpf::Bpf::for_a_look()?.look()
 }
 

@@ -154,7 +154,7 @@ impl Bpf {
         let unseen = walked.records.iter().filter(|record| record.depth == 0 && record.process.start_ns == 0);
         for record in unseen.take(MOST_NOTES) {
             let process = ProcessKey { start_ns: 0, pid: record.pid, pad: 0 };
-            let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end };
+            let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end, ty: record.ty, pad: 0 };
             // A full table or an existing entry: either way there is nothing better to do.
             let _ = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST);
         }
