@@ -17,6 +17,7 @@ pub use harness::{
     left_out::{left_out, needs_bpf, needs_program, needs_root, sources},
     lines::Lines,
     locker::{Locker, Wait},
+    look::{document, document_of, items, list, only, pids, verdict},
     proc_locks::{ProcLock, holders, proc_locks, proc_locks_of},
     process::Process,
     program::{Run, lockwatch, lockwatch_command, lockwatch_path, program},
