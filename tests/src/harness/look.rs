@@ -25,7 +25,7 @@ pub fn document(source: &str, paths: &[&Path]) -> Value {
 /// When it fails or breaks the contract.
 pub fn document_of(args: impl IntoIterator<Item = impl Into<OsString>>) -> Value {
     let document = lockwatch(args.into_iter().map(Into::into)).json();
-    assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0], "{document:#}");
+    assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0], "the document breaks the contract");
     document
 }
 

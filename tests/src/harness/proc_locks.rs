@@ -13,7 +13,7 @@ pub struct ProcLock {
     pub kind: String,
     /// `read`, `write`, or the kernel's word.
     pub mode: String,
-    /// The acquirer's number; `None` for OFD locks, whose line has -1.
+    /// The acquirer's number; `None` for -1 (OFD locks) and 0 (of another pid namespace).
     pub pid: Option<u32>,
     /// The device.
     pub major: u32,
@@ -47,7 +47,17 @@ impl ProcLock {
         let inode = file.next()?.parse().ok()?;
         let start = words.next()?.parse().ok()?;
         let end = words.next()?.parse().ok();
-        Some(Self { kind, mode, pid: pid.try_into().ok(), major, minor, inode, start, end, waits })
+        Some(Self {
+            kind,
+            mode,
+            pid: u32::try_from(pid).ok().filter(|pid| *pid != 0),
+            major,
+            minor,
+            inode,
+            start,
+            end,
+            waits,
+        })
     }
 }
 
