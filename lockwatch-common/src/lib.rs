@@ -1,1 +1,103 @@
-//! placeholder
+//! What crosses the border between lockwatch and its BPF programs: records, map keys and values, constants.
+//!
+//! Everything here is `repr(C)` with fixed-width integers and explicit padding, so that both sides lay it out alike;
+//! there is no `bool`, `enum` or `Option`. The kernel side writes, the user side copies and checks the length.
+
+#![no_std]
+
+mod layout;
+mod records;
+mod tables;
+mod wire;
+
+pub use layout::{Layout, TraceLayout};
+pub use records::{DeathRecord, FdRecord, LockRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
+pub use tables::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter, cursor, process_flag};
+pub use wire::Wire;
+
+/// Length of the kernel's command names: TASK_COMM_LEN (include/linux/sched.h).
+pub const COMM_LEN: usize = 16;
+
+/// How many ancestors of an acquirer are noted: a shell in a subshell in a script is three.
+pub const ANCESTORS: usize = 4;
+
+/// Kinds of lock on the wire.
+pub mod kind {
+    /// flock(2).
+    pub const FLOCK: u32 = 0;
+    /// fcntl(2) F_SETLK.
+    pub const POSIX: u32 = 1;
+    /// fcntl(2) F_OFD_SETLK.
+    pub const OFD: u32 = 2;
+    /// F_SETLEASE.
+    pub const LEASE: u32 = 3;
+    /// A lease of nfsd's clients.
+    pub const DELEGATION: u32 = 4;
+}
+
+/// Bits of `flc_flags` (include/linux/filelock.h, 6.18; the same values since 3.15).
+pub mod fl {
+    /// POSIX or OFD.
+    pub const POSIX: u32 = 1;
+    /// flock(2).
+    pub const FLOCK: u32 = 2;
+    /// A delegation.
+    pub const DELEG: u32 = 4;
+    /// Only a test whether a lock would be granted.
+    pub const ACCESS: u32 = 8;
+    /// A lease.
+    pub const LEASE: u32 = 32;
+    /// The unlock of a close.
+    pub const CLOSE: u32 = 64;
+    /// The request may block.
+    pub const SLEEP: u32 = 128;
+    /// Owned by the open file description.
+    pub const OFDLCK: u32 = 1024;
+
+    /// The kind that the bits say, in [`crate::kind`]'s numbers.
+    pub const fn kind(flags: u32) -> u32 {
+        if flags & OFDLCK != 0 {
+            crate::kind::OFD
+        } else if flags & POSIX != 0 {
+            crate::kind::POSIX
+        } else if flags & FLOCK != 0 {
+            crate::kind::FLOCK
+        } else if flags & DELEG != 0 {
+            crate::kind::DELEGATION
+        } else {
+            crate::kind::LEASE
+        }
+    }
+}
+
+/// Lock types: `flc_type` (include/uapi/asm-generic/fcntl.h).
+pub mod ty {
+    /// Shared.
+    pub const READ: u32 = 0;
+    /// Exclusive.
+    pub const WRITE: u32 = 1;
+    /// Unlock.
+    pub const UNLOCK: u32 = 2;
+}
+
+/// What happened to a lock, in [`LockRecord::what`].
+pub mod what {
+    /// Granted at once.
+    pub const ACQUIRED: u32 = 0;
+    /// Refused.
+    pub const REFUSED: u32 = 1;
+    /// The request blocks.
+    pub const WAITING: u32 = 2;
+    /// Granted after a wait.
+    pub const GRANTED: u32 = 3;
+    /// The wait ended without a lock.
+    pub const WAIT_ENDED: u32 = 4;
+    /// Unlocked.
+    pub const RELEASED: u32 = 5;
+}
+
+/// Bits of the `MODE` global: what a loaded set of programs is for.
+pub mod mode {
+    /// Every lock operation goes to the ring, not only waits: somebody traces.
+    pub const TRACE: u32 = 1;
+}

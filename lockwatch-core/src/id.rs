@@ -1,6 +1,12 @@
 //! The short name of a lock.
 
-use std::fmt;
+use std::{cmp::Reverse, collections::HashSet, fmt};
+
+use crate::{
+    lock::{FileId, Kind, Mode, Range},
+    observation::LockSeen,
+    time::StartTime,
+};
 
 /// The short name of a lock, such as `f3k9-27qd` (CONTRACT section 2).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,5 +15,216 @@ pub struct LockId(pub String);
 impl fmt::Display for LockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+/// Names every lock of a list, newest first: the same name from every source and in every run, and no name twice.
+///
+/// A name is a hash of what every source knows of a lock, and of its rank among locks that are equal in all that.
+/// Equals are ranked by their holders, then oldest first, so that a new one does not rename the others. When two
+/// different locks meet in one name (40 bits: one list of 100,000 in 200), the one that sorts later is hashed again.
+pub fn assign(boot_id: &str, locks: &[LockSeen]) -> Vec<LockId> {
+    let keys: Vec<Key> = locks.iter().map(Key::of).collect();
+    let mut order: Vec<usize> = (0..locks.len()).collect();
+    order.sort_by_cached_key(|&i| (keys[i], holders(&locks[i]), Reverse(i)));
+
+    let mut ids = vec![LockId(String::new()); locks.len()];
+    let mut taken = HashSet::with_capacity(locks.len());
+    let mut rank = 0;
+    let mut previous = None;
+    for i in order {
+        rank = if previous == Some(keys[i]) { rank + 1 } else { 0 };
+        previous = Some(keys[i]);
+        // Ends: more attempts than there are locks cannot all be taken by them.
+        let fresh =
+            (0..).map(|attempt| spell(keys[i].hash(boot_id, rank, attempt))).find(|id| taken.insert(id.clone()));
+        ids[i] = LockId(fresh.unwrap_or_default());
+    }
+    ids
+}
+
+/// What [`find`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// No such lock.
+    None,
+    /// This one.
+    One(usize),
+    /// The prefix fits several.
+    Many(Vec<usize>),
+}
+
+/// Finds a lock by its name or the beginning of it, with or without the dash, in upper or lower case. `o` is read as
+/// 0, `i` and `l` as 1, as Crockford's base32 has it. A whole name wins over a beginning; nothing fits an empty prefix.
+pub fn find(ids: &[LockId], prefix: &str) -> Lookup {
+    let prefix = plain(prefix);
+    if prefix.is_empty() {
+        return Lookup::None;
+    }
+    let mut fits = Vec::new();
+    for (i, id) in ids.iter().enumerate() {
+        let id = plain(&id.0);
+        if id == prefix {
+            return Lookup::One(i);
+        }
+        if id.starts_with(&prefix) {
+            fits.push(i);
+        }
+    }
+    match fits[..] {
+        [] => Lookup::None,
+        [one] => Lookup::One(one),
+        _ => Lookup::Many(fits),
+    }
+}
+
+/// What tells locks apart in every source.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    file: FileId,
+    kind: Kind,
+    mode: Mode,
+    range: Range,
+    /// As `/proc/locks` prints it: nothing for OFD locks, even where BPF knows better.
+    acquirer: Option<u32>,
+}
+
+impl Key {
+    fn of(lock: &LockSeen) -> Self {
+        let acquirer = lock.acquirer.filter(|_| lock.kind != Kind::Ofd).map(|process| process.pid);
+        Self { file: lock.file, kind: lock.kind, mode: lock.mode, range: lock.range, acquirer }
+    }
+
+    /// FNV-1a, 64 bits, over the fields at fixed widths; then an avalanche (the finalizer of MurmurHash3), because
+    /// FNV's upper bits hardly feel its last bytes. Written out: `std`'s hasher may change with the compiler.
+    fn hash(&self, boot_id: &str, rank: u64, attempt: u64) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut feed = |bytes: &[u8]| {
+            for b in bytes {
+                hash = (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        // NUL ends what has no fixed width.
+        for text in [boot_id, self.kind.name(), self.mode.name()] {
+            feed(text.as_bytes());
+            feed(&[0]);
+        }
+        let device = (u64::from(self.file.device.major) << 32) | u64::from(self.file.device.minor);
+        let acquirer = self.acquirer.map_or(u64::MAX, u64::from);
+        for number in [device, self.file.inode, self.range.start, self.range.last(), acquirer, rank, attempt] {
+            feed(&number.to_le_bytes());
+        }
+        hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ (hash >> 33)
+    }
+}
+
+/// A lock's holders in an order that does not depend on who listed them.
+fn holders(lock: &LockSeen) -> Vec<(Option<u32>, Option<StartTime>, Option<u32>)> {
+    let mut all: Vec<_> =
+        lock.holders.iter().map(|h| (h.process.map(|p| p.pid), h.process.and_then(|p| p.start), h.fd)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The upper 40 bits in Crockford's base32, lower case, in two groups of four.
+fn spell(hash: u64) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let digit = |i: u32| char::from(DIGITS[(hash >> (59 - 5 * i)) as usize & 31]);
+    (0..4).map(digit).chain(['-']).chain((4..8).map(digit)).collect()
+}
+
+/// A name as it is compared.
+fn plain(id: &str) -> String {
+    id.chars()
+        .filter(|c| *c != '-')
+        .map(|c| match c.to_ascii_lowercase() {
+            'o' => '0',
+            'i' | 'l' => '1',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lock::{Device, OwnerKey},
+        observation::{HolderSeen, Via},
+        process::ProcessId,
+    };
+
+    fn lock(kind: Kind, inode: u64, pid: u32, holder: u32) -> LockSeen {
+        let process = |pid| ProcessId { pid, start: None };
+        LockSeen {
+            file: FileId { device: Device { major: 254, minor: 0 }, inode },
+            kind,
+            mode: Mode::Read,
+            range: Range::WHOLE,
+            owner: OwnerKey(0),
+            acquirer: Some(process(pid)),
+            acquired_at: None,
+            ancestors: Vec::new(),
+            watched: false,
+            holders: vec![HolderSeen {
+                process: Some(process(holder)),
+                via: Via::Fd,
+                fd: Some(3),
+                cloexec: None,
+                detail: None,
+            }],
+        }
+    }
+
+    /// The expected name was computed by another program, from the description at `Key::hash`.
+    #[test]
+    fn a_name_stays_what_it_was_in_older_versions() {
+        let ids = assign("c0ffee", &[lock(Kind::Flock, 7, 4711, 1)]);
+        assert_eq!(ids, [LockId("9cmt-v1ec".to_owned())]);
+    }
+
+    #[test]
+    fn every_source_gives_the_same_names() {
+        let [a, b, c] = [(1, 10), (2, 20), (2, 30)].map(|(inode, holder)| lock(Kind::Flock, inode, 5, holder));
+        let one = assign("boot", &[a.clone(), b.clone(), c.clone()]);
+        let other = assign("boot", &[c, a.clone(), b]);
+        assert_eq!([&one[0], &one[1], &one[2]], [&other[1], &other[2], &other[0]]);
+        assert_ne!(one[1], one[2]);
+        assert_ne!(assign("another boot", &[a])[0], one[0]);
+
+        let seen = |acquirer| LockSeen { acquirer, ..lock(Kind::Ofd, 1, 5, 5) };
+        let by_bpf = assign("boot", &[seen(Some(ProcessId { pid: 5, start: None }))]);
+        assert_eq!(by_bpf, assign("boot", &[seen(None)]), "/proc/locks does not know who took an OFD lock");
+    }
+
+    #[test]
+    fn a_newer_equal_does_not_rename_the_older() {
+        let old = lock(Kind::Flock, 1, 5, 5);
+        assert_eq!(assign("boot", &[old.clone(), old.clone()])[1], assign("boot", &[old])[0]);
+    }
+
+    #[test]
+    fn no_two_locks_share_a_name() {
+        let locks: Vec<_> = (0..100_000).map(|i| lock(Kind::Flock, i / 4, (i / 2) as u32, 1)).collect();
+        let ids = assign("boot", &locks);
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), locks.len());
+        assert!(ids.iter().all(|id| id.0.len() == 9 && id.0.as_bytes()[4] == b'-'));
+    }
+
+    #[test]
+    fn a_prefix_finds_what_it_fits() {
+        let ids = ["f3k9-27qd", "f3k9-1000", "0abc-0000", "f3k9"].map(|id| LockId(id.to_owned()));
+        let check = |prefix, expect| assert_eq!(find(&ids, prefix), expect, "{prefix:?}");
+        check("f3k9-27qd", Lookup::One(0));
+        check("F3K927", Lookup::One(0));
+        check("f3k9-", Lookup::One(3));
+        check("f3k", Lookup::Many(vec![0, 1, 3]));
+        check("OABC", Lookup::One(2));
+        check("f3k9i", Lookup::One(1));
+        check("zz", Lookup::None);
+        check("", Lookup::None);
+        check("-", Lookup::None);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod age;
 pub mod blocking;
+pub mod census;
 pub mod id;
 pub mod lock;
 pub mod observation;

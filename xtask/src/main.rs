@@ -1,2 +1,66 @@
-//! placeholder
-fn main() {}
+//! The commands of this repository: `cargo xtask COMMAND`.
+
+mod command;
+mod demo;
+mod ghost;
+mod lint;
+mod run;
+mod setup;
+mod test;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+/// The commands of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the eBPF build needs and this machine lacks
+    Setup(setup::Args),
+    /// Build lockwatch, eBPF included, and run it as root
+    Run(run::Args),
+    /// Make a real orphaned lock in a temporary directory and show what lockwatch says about it
+    Demo(demo::Args),
+    /// Run every test that this machine can run
+    Test(test::Args),
+    /// Check format, lints, documentation and dependencies
+    Lint,
+    /// The processes of the demo
+    #[command(hide = true)]
+    Ghost(ghost::Args),
+}
+
+fn main() -> ExitCode {
+    let root = root();
+    let done = match Cli::parse().command {
+        Task::Setup(args) => setup::setup(&root, &args),
+        Task::Run(args) => run::run(&root, &args),
+        Task::Demo(args) => demo::demo(&root, &args),
+        Task::Test(args) => test::test(&root, &args),
+        Task::Lint => lint::lint(&root),
+        Task::Ghost(args) => ghost::ghost(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace that this program was built from.
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}

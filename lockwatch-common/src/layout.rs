@@ -1,0 +1,175 @@
+//! Where the fields of the kernel's structs are, on the kernel that runs.
+
+use crate::Wire;
+
+macro_rules! layout {
+    ($($(#[$doc:meta])* $field:ident: $type:literal $path:literal $(| $old:literal)*;)*) => {
+        /// Byte offsets of the kernel's fields, resolved from BTF at load time and handed to the BPF programs as a
+        /// read-only global: Rust BPF has no CO-RE. A field that this kernel lacks is [`Layout::MISSING`].
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Layout { $($(#[$doc])* pub $field: u32,)* }
+
+        impl Layout {
+            /// What stands for a field that the kernel does not have.
+            pub const MISSING: u32 = u32::MAX;
+
+            /// Nothing is known yet.
+            pub const UNRESOLVED: Layout = Layout { $($field: Self::MISSING,)* };
+
+            /// Asks `offset(struct, path)` for every field; later paths are the field's names on other kernels, and the
+            /// empty path is the struct's size.
+            pub fn resolve(mut offset: impl FnMut(&str, &str) -> Option<u32>) -> Self {
+                Self { $($field: offset($type, $path)$(.or_else(|| offset($type, $old)))*.unwrap_or(Self::MISSING),)* }
+            }
+
+            /// The names of fields that are missing.
+            pub fn missing(&self) -> impl Iterator<Item = &'static str> + use<> {
+                [$((stringify!($field), self.$field),)*].into_iter().filter(|(_, o)| *o == Self::MISSING).map(|(n, _)| n)
+            }
+        }
+
+        // SAFETY: nothing but u32 fields.
+        unsafe impl Wire for Layout {}
+    };
+}
+
+layout! {
+    // struct file_lock was split in 6.9: the common part became file_lock_core `c`, its fields flc_*.
+    /// The request that blocks this one.
+    fl_blocker: "file_lock" "c.flc_blocker" | "fl_blocker";
+    /// The node in the per-CPU list of granted locks.
+    fl_link: "file_lock" "c.flc_link" | "fl_link";
+    /// The node in the inode's list.
+    fl_list: "file_lock" "c.flc_list" | "fl_list";
+    /// Head of those that wait for it.
+    fl_blocked_requests: "file_lock" "c.flc_blocked_requests" | "fl_blocked_requests";
+    /// The node in the blocker's list.
+    fl_blocked_member: "file_lock" "c.flc_blocked_member" | "fl_blocked_member";
+    /// The owner key.
+    fl_owner: "file_lock" "c.flc_owner" | "fl_owner";
+    /// FL_* bits.
+    fl_flags: "file_lock" "c.flc_flags" | "fl_flags";
+    /// Read, write or unlock.
+    fl_type: "file_lock" "c.flc_type" | "fl_type";
+    /// The acquirer's number.
+    fl_pid: "file_lock" "c.flc_pid" | "fl_pid";
+    /// Where the waiting thread sleeps.
+    fl_wait_head: "file_lock" "c.flc_wait.head" | "fl_wait.head";
+    /// The open file description.
+    fl_file: "file_lock" "c.flc_file" | "fl_file";
+    /// First byte.
+    fl_start: "file_lock" "fl_start";
+    /// Last byte.
+    fl_end: "file_lock" "fl_end";
+    /// Bytes of the whole struct.
+    fl_size: "file_lock" "";
+    /// Superblock.
+    i_sb: "inode" "i_sb";
+    /// Inode number.
+    i_ino: "inode" "i_ino";
+    /// The inode's locks.
+    i_flctx: "inode" "i_flctx";
+    /// The superblock's device.
+    s_dev: "super_block" "s_dev";
+    /// The inode of an open file.
+    f_inode: "file" "f_inode";
+    /// O_* flags.
+    f_flags: "file" "f_flags";
+    /// The path; `__f_path` where the plain name is a read-only view of it.
+    f_path: "file" "f_path" | "__f_path";
+    /// flock locks of an inode.
+    ctx_flock: "file_lock_context" "flc_flock";
+    /// POSIX and OFD locks of an inode.
+    ctx_posix: "file_lock_context" "flc_posix";
+    /// Leases of an inode.
+    ctx_lease: "file_lock_context" "flc_lease";
+    /// The file table of a thread.
+    task_files: "task_struct" "files";
+    /// The thread group's leader.
+    task_group_leader: "task_struct" "group_leader";
+    /// Thread group id: what user space calls the PID.
+    task_tgid: "task_struct" "tgid";
+    /// Thread id.
+    task_pid: "task_struct" "pid";
+    /// Start, in nanoseconds since boot.
+    task_start: "task_struct" "start_boottime" | "real_start_time";
+    /// The parent.
+    task_real_parent: "task_struct" "real_parent";
+    /// Command name.
+    task_comm: "task_struct" "comm";
+    /// Address space.
+    task_mm: "task_struct" "mm";
+    /// Signals, shared by the group.
+    task_signal: "task_struct" "signal";
+    /// Exit code of this thread.
+    task_exit_code: "task_struct" "exit_code";
+    /// Credentials.
+    task_cred: "task_struct" "real_cred";
+    /// When it last got a CPU (CONFIG_SCHED_INFO).
+    task_last_arrival: "task_struct" "sched_info.last_arrival";
+    /// Real user id.
+    cred_uid: "cred" "uid";
+    /// Living threads of the group.
+    signal_live: "signal_struct" "live";
+    /// Exit code of the group.
+    signal_group_exit_code: "signal_struct" "group_exit_code";
+    /// The table proper.
+    files_fdt: "files_struct" "fdt";
+    /// The array of files.
+    fdt_fd: "fdtable" "fd";
+    /// The bitmap of close-on-exec.
+    fdt_close_on_exec: "fdtable" "close_on_exec";
+    /// The executable.
+    mm_exe_file: "mm_struct" "exe_file";
+    /// The sleeper of a wait queue entry.
+    wqe_private: "wait_queue_entry" "private";
+    /// Its node in the queue.
+    wqe_entry: "wait_queue_entry" "entry";
+}
+
+/// Where the fields of the classic tracepoints' record are: `filelock_lock` (include/trace/events/filelock.h). They
+/// moved in 7.2, so they come from tracefs `format`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceLayout {
+    /// Inode number.
+    pub i_ino: u32,
+    /// The kernel's device number.
+    pub s_dev: u32,
+    /// Owner key.
+    pub owner: u32,
+    /// FL_* bits.
+    pub flags: u32,
+    /// Read, write or unlock.
+    pub ty: u32,
+    /// First byte.
+    pub start: u32,
+    /// Last byte.
+    pub end: u32,
+    /// The outcome.
+    pub ret: u32,
+}
+
+impl TraceLayout {
+    /// Nothing is known yet.
+    pub const UNRESOLVED: TraceLayout =
+        TraceLayout { i_ino: 0, s_dev: 0, owner: 0, flags: 0, ty: 0, start: 0, end: 0, ret: 0 };
+}
+
+// SAFETY: nothing but u32 fields.
+unsafe impl Wire for TraceLayout {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_names_are_asked_for_when_the_newer_are_missing() {
+        let layout = Layout::resolve(|ty, path| (ty == "file_lock" && path == "fl_owner").then_some(72));
+        assert_eq!(layout.fl_owner, 72);
+        assert_eq!(layout.i_ino, Layout::MISSING);
+        assert!(layout.missing().any(|n| n == "i_ino"));
+        assert!(layout.missing().all(|n| n != "fl_owner"));
+    }
+}

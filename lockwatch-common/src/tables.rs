@@ -1,0 +1,176 @@
+//! Keys and values of the in-kernel tables.
+
+use crate::{ANCESTORS, COMM_LEN, wire::wire};
+
+/// Which lock: what a tracepoint's record, the tracepoint's arguments and the kernel's list all show. The file lock's
+/// address is not among it (a request is copied when it is granted), nor is the range (granted ranges merge and split).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LockKey {
+    /// Inode number.
+    pub inode: u64,
+    /// `flc_owner`.
+    pub owner: u64,
+    /// The kernel's device number.
+    pub device: u32,
+    /// One of [`crate::kind`].
+    pub kind: u32,
+}
+
+/// Which process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessKey {
+    /// Start in nanoseconds since boot (`group_leader->start_boottime`).
+    pub start_ns: u64,
+    /// Number in the initial pid namespace.
+    pub pid: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// What is known of a granted lock: who took it and when. It is a note beside the kernel's own list, which alone says
+/// whether the lock is still there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HeldValue {
+    /// Who took it.
+    pub process: ProcessKey,
+    /// When its last range was granted, in nanoseconds since boot.
+    pub at_ns: u64,
+    /// That range.
+    pub start: u64,
+    /// Its last byte.
+    pub end: u64,
+}
+
+/// A blocked request, by thread id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct WaitValue {
+    /// The lock it asks for.
+    pub lock: LockKey,
+    /// First byte.
+    pub start: u64,
+    /// Last byte.
+    pub end: u64,
+    /// Since when, in nanoseconds since boot.
+    pub since_ns: u64,
+    /// Who waits.
+    pub process: ProcessKey,
+    /// Read or write.
+    pub ty: u32,
+    /// FL_* bits.
+    pub flags: u32,
+}
+
+/// A process that took a lock, or descends from one that did.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessValue {
+    /// The ancestors at the first lock, parent first; pid 0 ends them.
+    pub ancestors: [ProcessKey; ANCESTORS],
+    /// The executable's inode.
+    pub exe_inode: u64,
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// When it died, in nanoseconds since boot; 0 while it lives.
+    pub died_ns: u64,
+    /// How many locks of the table it took that are still held.
+    pub held: i64,
+    /// The executable's device.
+    pub exe_device: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// As wait(2) gives it.
+    pub exit_code: u32,
+    /// Bits of [`process_flag`].
+    pub flags: u32,
+    /// Who sent the last fatal signal.
+    pub killer_pid: u32,
+    /// Which signal that was.
+    pub killer_signal: u32,
+    /// Command name.
+    pub comm: [u8; COMM_LEN],
+    /// The sender's command name.
+    pub killer_comm: [u8; COMM_LEN],
+}
+
+/// Bits of [`ProcessValue::flags`].
+pub mod process_flag {
+    /// Born of a process of the table, or of an heir.
+    pub const HEIR: u32 = 1;
+    /// It has run execve(2) since it came into the table.
+    pub const EXECED: u32 = 2;
+}
+
+/// Where a walk stands between two runs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    /// Address of the list node to visit next; 0 at the end, and before the start.
+    pub node: u64,
+    /// Address of the node before it.
+    pub previous: u64,
+    /// The granted lock whose waiters are being walked; 0 when none are.
+    pub lock: u64,
+    /// The request that was visited last among them.
+    pub waiter: u64,
+    /// The anchor's file descriptor in the running process.
+    pub anchor_fd: u32,
+    /// How many steps this run may take.
+    pub budget: u32,
+    /// One of [`cursor`].
+    pub state: u32,
+    /// How deep in the tree of waiters.
+    pub depth: u32,
+}
+
+/// States of a [`Cursor`].
+pub mod cursor {
+    /// Look for the anchor.
+    pub const START: u32 = 0;
+    /// On the way.
+    pub const MORE: u32 = 1;
+    /// The list's end was reached.
+    pub const DONE: u32 = 2;
+    /// The list changed underfoot: begin again.
+    pub const TORN: u32 = 3;
+    /// The ring is full: drain it and go on.
+    pub const FULL: u32 = 4;
+    /// The anchor was not found: the layout is wrong, or another kernel runs.
+    pub const NO_ANCHOR: u32 = 5;
+}
+
+/// Indices of the per-CPU counters.
+pub mod counter {
+    /// Granted at once or after a wait, by kind (five).
+    pub const ACQUIRED: u32 = 0;
+    /// Released, by kind.
+    pub const RELEASED: u32 = 5;
+    /// Refused, by kind.
+    pub const REFUSED: u32 = 10;
+    /// Blocked, by kind.
+    pub const CONTENDED: u32 = 15;
+    /// Records that found no room in the ring.
+    pub const RING_LOST: u32 = 20;
+    /// Inserts that found the table of held locks full.
+    pub const HELD_FULL: u32 = 21;
+    /// Inserts that found the table of processes full.
+    pub const PROCESSES_FULL: u32 = 22;
+    /// Inserts that found the table of waits full.
+    pub const WAITS_FULL: u32 = 23;
+    /// How many there are.
+    pub const COUNT: u32 = 24;
+    /// How many kinds each of the first four has.
+    pub const KINDS: u32 = 5;
+}
+
+wire! {
+    LockKey 24;
+    ProcessKey 16;
+    HeldValue 40;
+    WaitValue 72;
+    ProcessValue 152;
+    Cursor 48;
+}

@@ -1,0 +1,170 @@
+//! The table's answer: one row a lock, judged and sorted.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{Held, Owned, Table, seen};
+use crate::{
+    blocking,
+    census::Trace,
+    id::{self, LockId},
+    observation::{FileSeen, HolderSeen, LockSeen},
+    process::{Process, ProcessId},
+    ranges::Span,
+    report::{Holder, Host, LockReport, Report, SourceStatus, Verdict, Waiter},
+    time::Timestamp,
+    verdict::{Case, Judgement, judge},
+};
+
+impl Table {
+    /// Judges every lock. `now` decides what is hot; `host` names the boot that the locks' ids are made from.
+    pub fn report(&self, now: Timestamp, host: &Host, sources: &[SourceStatus]) -> Report {
+        let order = self.newest_first();
+        let locks: Vec<LockSeen> = order.iter().map(|(owned, span)| seen(owned, span)).collect();
+        let ids = id::assign(&host.boot_id, &locks);
+        let mut queues = self.queues(&locks);
+        let mut rows: Vec<LockReport> = order
+            .iter()
+            .zip(ids)
+            .enumerate()
+            .map(|(i, ((owned, span), id))| {
+                self.row(owned, span, id, queues.of_lock.remove(&i).unwrap_or_default(), now)
+            })
+            .collect();
+        rows.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        Report {
+            taken_at: self.taken_at.unwrap_or(now),
+            host: host.clone(),
+            sources: sources.to_vec(),
+            exact: self.exact && self.lost == 0,
+            warnings: self.warnings.iter().cloned().chain(self.own_warnings(queues.adrift)).collect(),
+            locks: rows,
+        }
+    }
+
+    fn row(&self, owned: &Owned, span: &Span<Held>, id: LockId, queue: Queue, now: Timestamp) -> LockReport {
+        let (file, kind, _) = *owned;
+        let held = &span.payload;
+        let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
+        let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
+        let holders_complete = self.fds_complete && held.looked && !holders.is_empty();
+        let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
+        let ancestors: Vec<Arc<Process>> = match &acquirer {
+            // Nobody asks who else is a party while the acquirer lives.
+            Some(acquirer) if !acquirer.life.is_dead() => Vec::new(),
+            _ => held.ancestors.iter().map(|id| self.census.resolve(*id)).collect(),
+        };
+        let Judgement { verdict, cause, evidence } = judge(&Case {
+            kind,
+            watched: held.watched,
+            acquired_at: held.acquired_at,
+            acquirer: acquirer.as_deref(),
+            ancestors: &ancestors,
+            parties: &held.parties,
+            holders: &holders,
+            holders_complete,
+            births: &self.census.births,
+            text: file_seen.text.as_deref(),
+            remote_gone: None,
+        });
+        let stuck = verdict == Verdict::Orphaned || queue.deadlock;
+        let hot_after = self.settings.hot_after;
+        let hot = stuck && queue.waiters.iter().filter_map(|w| w.since).any(|since| now.since(since) > hot_after);
+        LockReport {
+            id,
+            kind,
+            mode: span.mode,
+            range: span.range,
+            file,
+            file_seen,
+            acquirer,
+            acquired_at: held.acquired_at,
+            holders,
+            holders_complete,
+            waiters: queue.waiters,
+            verdict,
+            cause,
+            hot,
+            deadlock: queue.deadlock,
+            evidence,
+        }
+    }
+
+    fn acquirer(&self, id: ProcessId, held: &Held) -> Arc<Process> {
+        let holds = held.holders.iter().any(|h| h.process.is_some_and(|p| p.pid == id.pid));
+        self.census.acquirer(id, Trace { holds, acquired_at: held.acquired_at, tenant: held.tenant })
+    }
+
+    /// A holder that is there now; a process that has died since the picture holds nothing any more.
+    fn holder(&self, holder: &HolderSeen) -> Option<Holder> {
+        let process = match holder.process {
+            Some(id) => Some(self.living(id)?.clone()),
+            None => None,
+        };
+        let HolderSeen { via, fd, cloexec, .. } = *holder;
+        Some(Holder { process, via, fd, cloexec, detail: holder.detail.clone() })
+    }
+
+    fn living(&self, id: ProcessId) -> Option<&Arc<Process>> {
+        self.census.living.get(&id.pid).filter(|p| id.start.is_none() || p.id.start == id.start)
+    }
+
+    fn queues(&self, locks: &[LockSeen]) -> Queues {
+        if self.waits.is_empty() {
+            return Queues::default();
+        }
+        let blockers = blocking::blockers(locks, &self.waits);
+        let behind = blocking::behind(&self.waits);
+        let mut holders = vec![Vec::new(); locks.len()];
+        for &i in blockers.iter().flatten().collect::<HashSet<_>>() {
+            holders[i] = locks[i].holders.iter().filter_map(|h| Some(self.living(h.process?)?.id.pid)).collect();
+        }
+        let deadlocked = blocking::deadlocked(&blockers, &self.waits, &holders);
+
+        let mut queues = Queues::default();
+        for ((wait, blockers), behind) in self.waits.iter().zip(&blockers).zip(behind) {
+            queues.adrift += usize::from(blockers.is_empty());
+            let process = wait.process.map(|id| self.census.resolve(id));
+            let waiter = Waiter { process, mode: wait.mode, range: wait.range, since: wait.since, behind };
+            for &i in blockers {
+                let queue = queues.of_lock.entry(i).or_default();
+                queue.waiters.push(waiter.clone());
+                queue.deadlock = deadlocked[i];
+            }
+        }
+        queues
+    }
+
+    fn own_warnings(&self, adrift: usize) -> impl Iterator<Item = String> {
+        let unseen = self.taken_at.is_none().then(|| "nobody has looked at this host's locks yet".to_owned());
+        let lost = (self.lost > 0).then(|| format!("{} events were lost: locks may be missing or gone", self.lost));
+        let torn = (adrift > 0).then(|| {
+            format!("{adrift} requests wait for locks that went while they were looked at; they stand in no row")
+        });
+        [unseen, lost, torn].into_iter().flatten()
+    }
+}
+
+/// Who waits, by the lock's place in the list.
+#[derive(Default)]
+struct Queues {
+    of_lock: HashMap<usize, Queue>,
+    /// Requests that no lock blocks: the picture was torn.
+    adrift: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiters: Vec<Waiter>,
+    deadlock: bool,
+}
+
+/// Hot first, then orphaned, then by path and range; what has no path comes last, and no two rows are equal.
+fn rank(row: &LockReport) -> impl Ord + '_ {
+    let path = row.file_seen.path.as_ref();
+    let orphaned = row.verdict == Verdict::Orphaned;
+    (Reverse((row.hot, orphaned)), path.is_none(), path, row.range, row.file, &row.id)
+}

@@ -1,0 +1,105 @@
+//! `iter/task_file` (since 5.8): every descriptor of a file that carries locks, with the description's address.
+//!
+//! Visits each thread group's leader, and any thread whose file table is another (kernel/bpf/task_iter.c, 6.18): so
+//! a leader that exited before its threads hides nothing.
+
+use core::{ffi::c_void, ptr::read_volatile};
+
+use aya_ebpf::{
+    bindings::{path, seq_file},
+    helpers::generated::{bpf_d_path, bpf_seq_write},
+};
+use lockwatch_common::{FdRecord, Wire};
+
+use crate::{
+    kernel::{Kernel, Probed, at},
+    maps::PATH_BYTES,
+    tasks,
+};
+
+/// struct bpf_iter__task_file (kernel/bpf/task_iter.c): pointers in 8 bytes each.
+#[repr(C)]
+struct Context {
+    meta: *const *mut seq_file, // struct bpf_iter_meta begins with its seq_file
+    task: *const u8,
+    fd: u32,
+    _pad: u32,
+    file: *const u8,
+}
+
+/// aya-ebpf 0.2.1 has no macro for iterators; the section's name makes it one.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn fds(context: *const c_void) -> u32 {
+    // SAFETY: the kernel calls with its context; the verifier types what is loaded from it.
+    unsafe { visit(context.cast()) };
+    0
+}
+
+#[inline(always)]
+unsafe fn visit(context: *const Context) {
+    // SAFETY: fields of the context.
+    let (task, file) = unsafe { (read_volatile(&raw const (*context).task), read_volatile(&raw const (*context).file)) };
+    if task.is_null() || file.is_null() {
+        return; // the end of the iteration
+    }
+    let inode: *const u8 = Probed::load(file, at!(f_inode));
+    if !carries_locks(inode) {
+        return;
+    }
+    // SAFETY: as above.
+    let (fd, meta) = unsafe { (read_volatile(&raw const (*context).fd), read_volatile(&raw const (*context).meta)) };
+    let superblock: *const u8 = Probed::load(inode, at!(i_sb));
+    let files: *const u8 = Probed::load(task, at!(task_files));
+    let (exe_inode, exe_device) = tasks::executable::<Probed>(task);
+    let mut record = FdRecord {
+        process: tasks::key::<Probed>(task),
+        file: file as u64,
+        files: files as u64,
+        inode: Probed::load(inode, at!(i_ino)),
+        device: Probed::load(superblock, at!(s_dev)),
+        fd,
+        f_flags: Probed::load(file, at!(f_flags)),
+        cloexec: closes_on_exec(files, fd),
+        path_len: 0,
+        tid: Probed::load(task, at!(task_pid)),
+        exe_inode,
+        exe_device,
+        pad: 0,
+    };
+    let Some(buffer) = PATH_BYTES.get_ptr_mut(0) else { return };
+    // SAFETY: `file` is a trusted pointer, and f_path lies in it; the helper is allowed in iterators since 5.10.
+    let length = unsafe { bpf_d_path(file.add(at!(f_path)) as *mut path, buffer.cast(), 4096) };
+    if length > 1 && length < 4096 {
+        record.path_len = length as u32 - 1; // without its NUL
+    }
+    // SAFETY: the sequence file of this iteration; a write that overflows it makes the kernel repeat this visit.
+    unsafe {
+        let seq = read_volatile(meta);
+        bpf_seq_write(seq, record.bytes().as_ptr() as *const c_void, size_of::<FdRecord>() as u32);
+        bpf_seq_write(seq, buffer as *const c_void, record.path_len & 0xfff);
+    }
+}
+
+/// Whether any lock hangs on the inode.
+#[inline(always)]
+fn carries_locks(inode: *const u8) -> bool {
+    let context: u64 = Probed::load(inode, at!(i_flctx));
+    if context == 0 {
+        return false;
+    }
+    let busy = |list: usize| {
+        let head = context + list as u64;
+        Probed::load::<u64>(head as *const u8, 0) != head
+    };
+    busy(at!(ctx_flock)) || busy(at!(ctx_posix)) || busy(at!(ctx_lease))
+}
+
+/// 1 if the table's bit for this descriptor says so.
+#[inline(always)]
+fn closes_on_exec(files: *const u8, fd: u32) -> u32 {
+    let table: *const u8 = Probed::load(files, at!(files_fdt));
+    let bitmap: *const u8 = Probed::load(table, at!(fdt_close_on_exec));
+    let word: u64 = Probed::load(bitmap, (fd / 64 * 8) as usize);
+    (word >> (fd % 64) & 1) as u32
+}

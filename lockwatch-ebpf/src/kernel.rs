@@ -1,0 +1,116 @@
+//! Reading the kernel's structs at offsets that user space took from BTF.
+
+use core::ptr::{addr_of, read_volatile};
+
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{
+        bpf_get_current_task, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
+    },
+};
+use lockwatch_common::Layout;
+
+/// Offsets of this kernel's fields, set at load.
+#[unsafe(no_mangle)]
+static LAYOUT: Layout = Layout::UNRESOLVED;
+
+/// `lockwatch_common::mode` bits, set at load.
+#[unsafe(no_mangle)]
+static MODE: u32 = 0;
+
+/// Reads one offset of [`LAYOUT`]. The map behind it is frozen, so the verifier knows the value as a constant, which
+/// it needs to know for typed pointers.
+macro_rules! at {
+    ($field:ident) => {
+        $crate::kernel::offset(core::mem::offset_of!(lockwatch_common::Layout, $field))
+    };
+}
+pub(crate) use at;
+
+#[inline(always)]
+pub fn offset(field: usize) -> usize {
+    // SAFETY: a u32 field of a static.
+    unsafe { read_volatile(addr_of!(LAYOUT).byte_add(field).cast::<u32>()) as usize }
+}
+
+/// Whether every lock operation goes to the ring.
+#[inline(always)]
+pub fn tracing() -> bool {
+    // SAFETY: a static.
+    unsafe { read_volatile(addr_of!(MODE)) & lockwatch_common::mode::TRACE != 0 }
+}
+
+/// Nanoseconds since boot, suspend included (helper since 5.8): the clock of `start_boottime`.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// How a program may follow the kernel's pointers.
+pub trait Kernel {
+    /// The running thread's `struct task_struct`.
+    fn current() -> *const u8;
+
+    /// The value at `base + offset`; zeroes if it cannot be read.
+    fn load<T: Copy>(base: *const u8, offset: usize) -> T;
+}
+
+/// tp_btf programs: the verifier knows the types behind the pointers and turns loads into guarded direct ones.
+pub struct Typed;
+
+impl Kernel for Typed {
+    #[inline(always)]
+    fn current() -> *const u8 {
+        // SAFETY: a helper without arguments (since 5.11).
+        unsafe { bpf_get_current_task_btf() as *const task_struct as *const u8 }
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+        // SAFETY: the verifier admits only loads within a known kernel type, and the kernel handles their faults.
+        unsafe { read_volatile(base.add(offset) as *const T) }
+    }
+}
+
+/// Everything else: pointers are numbers, and each read is a helper call.
+pub struct Probed;
+
+impl Kernel for Probed {
+    #[inline(always)]
+    fn current() -> *const u8 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_current_task() as *const u8 }
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+        // SAFETY: the helper checks the address; all types read here are integers and pointers, for which zeroes are
+        // a value.
+        unsafe { bpf_probe_read_kernel(base.wrapping_add(offset) as *const T).unwrap_or(core::mem::zeroed()) }
+    }
+}
+
+/// A u64 at an address.
+#[inline(always)]
+pub fn peek(address: u64) -> u64 {
+    Probed::load(address as *const u8, 0)
+}
+
+/// A u32 at an address.
+#[inline(always)]
+pub fn peek32(address: u64) -> u32 {
+    Probed::load(address as *const u8, 0)
+}
+
+/// Adds to a value that several CPUs count in. core has no atomics for BPF targets, the machine has.
+///
+/// # Safety
+///
+/// `value` must be a live map value.
+#[inline(always)]
+pub unsafe fn atomic_add(value: *mut i64, add: i64) {
+    // SAFETY: one instruction on a live map value.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) add) }
+}

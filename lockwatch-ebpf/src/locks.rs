@@ -1,0 +1,278 @@
+//! What happens to locks: granted, refused, blocked, released.
+//!
+//! The event grammar is DESIGN section 3.2's: `ret` 0 granted, -EAGAIN refused, FILE_LOCK_DEFERRED (1) blocked, and
+//! later the same request with 0. A wait that a signal ends shows up in `tasks`.
+
+use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid};
+use lockwatch_common::{HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, WaitValue, counter, fl, kind, ty, what};
+
+use crate::{
+    kernel::{Kernel, Probed, at, now, tracing},
+    maps::{EVENTS, HELD, WAITS, count},
+    tasks,
+};
+
+/// FILE_LOCK_DEFERRED (include/linux/filelock.h).
+const DEFERRED: i32 = 1;
+/// OFFSET_MAX (include/linux/fs.h).
+const OFFSET_MAX: u64 = i64::MAX as u64;
+/// How many locks of an inode are looked at to see whether an owner has others.
+const SCAN: usize = 32;
+
+/// A lock request as a probe shows it.
+pub struct Request {
+    pub lock: LockKey,
+    pub start: u64,
+    pub end: u64,
+    pub ty: u32,
+    pub flags: u32,
+    /// The inode, where the probe has it.
+    pub inode: *const u8,
+}
+
+impl Request {
+    /// From a probe's `struct inode *` and `struct file_lock *` (or `file_lease`, which begins alike).
+    #[inline(always)]
+    pub fn read<K: Kernel>(inode: *const u8, lock: *const u8) -> Self {
+        let flags: u32 = K::load(lock, at!(fl_flags));
+        let ranged = flags & (fl::POSIX | fl::OFDLCK) != 0;
+        let superblock: *const u8 = K::load(inode, at!(i_sb));
+        Self {
+            lock: LockKey {
+                inode: K::load(inode, at!(i_ino)),
+                owner: K::load(lock, at!(fl_owner)),
+                device: K::load(superblock, at!(s_dev)),
+                kind: fl::kind(flags),
+            },
+            start: if ranged { K::load(lock, at!(fl_start)) } else { 0 },
+            end: if ranged { K::load(lock, at!(fl_end)) } else { OFFSET_MAX },
+            ty: K::load::<u8>(lock, at!(fl_type)) as u32,
+            flags,
+            inode,
+        }
+    }
+}
+
+/// `flock_lock_inode`, `posix_lock_inode` (inode, file_lock, ret): include/trace/events/filelock.h, since 4.19.
+#[inline(always)]
+pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) {
+    if request.flags & fl::ACCESS != 0 {
+        return;
+    }
+    let kind = if request.lock.kind < counter::KINDS { request.lock.kind } else { kind::LEASE };
+    if request.ty == ty::UNLOCK {
+        // A close tells of every lock that the closer might have had: only one that is noted was there.
+        if let Some(held) = release(request) {
+            count(counter::RELEASED + kind);
+            if tracing() || tasks::is_gone(&held.process) {
+                emit::<K>(request, what::RELEASED, 0);
+            }
+        }
+        return;
+    }
+    match ret {
+        0 => {
+            count(counter::ACQUIRED + kind);
+            grant::<K, C>(ctx, request);
+            let waited = if request.flags & fl::SLEEP != 0 { end_wait() } else { None };
+            match waited {
+                Some(wait) => emit::<K>(request, what::GRANTED, now() - wait.since_ns),
+                None if tracing() => emit::<K>(request, what::ACQUIRED, 0),
+                None => {}
+            }
+        }
+        DEFERRED => {
+            count(counter::CONTENDED + kind);
+            block::<K>(request);
+        }
+        _ => {
+            count(counter::REFUSED + kind);
+            if tracing() {
+                emit::<K>(request, what::REFUSED, 0);
+            }
+        }
+    }
+}
+
+/// `generic_add_lease` fires before the outcome is known: the note is made all the same, and the walk, which knows,
+/// uses it only for a lease that is there.
+#[inline(always)]
+pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
+    count(counter::ACQUIRED + request.lock.kind);
+    grant::<K, C>(ctx, request);
+}
+
+/// `generic_delete_lease`.
+#[inline(always)]
+pub fn on_lease_deleted<K: Kernel>(request: &Request) {
+    let Some(held) = release(request) else { return };
+    count(counter::RELEASED + request.lock.kind);
+    if tasks::is_gone(&held.process) {
+        emit::<K>(request, what::RELEASED, 0);
+    }
+}
+
+/// `fcntl_setlk`, on demand: a POSIX wait that ends with an error (-ERESTARTSYS is -512).
+#[inline(always)]
+pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
+    if ret < 0
+        && let Some(wait) = end_wait()
+    {
+        emit::<K>(request, what::WAIT_ENDED, now() - wait.since_ns);
+    }
+}
+
+/// Notes who took a lock.
+#[inline(always)]
+fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
+    let task = K::current();
+    let process = tasks::key::<K>(task);
+    let value = HeldValue { process, at_ns: now(), start: request.start, end: request.end };
+    if let Some(held) = HELD.get_ptr_mut(request.lock) {
+        // SAFETY: a live value of a preallocated map.
+        unsafe {
+            if (*held).process != process {
+                tasks::add_held(&(*held).process, -1);
+                tasks::note_locker::<K, C>(ctx, task, &process);
+            }
+            *held = value;
+        }
+        return;
+    }
+    if HELD.insert(request.lock, value, 0).is_err() {
+        count(counter::HELD_FULL);
+        return;
+    }
+    tasks::note_locker::<K, C>(ctx, task, &process);
+}
+
+/// Forgets a lock, if nothing of it is left. Says what was noted of it.
+#[inline(always)]
+fn release(request: &Request) -> Option<HeldValue> {
+    let ranged = request.lock.kind == kind::POSIX || request.lock.kind == kind::OFD;
+    let whole = request.start == 0 && request.end >= OFFSET_MAX;
+    let held = HELD.get_ptr_mut(request.lock)?;
+    // SAFETY: a live value of a preallocated map, copied at once.
+    let noted = unsafe { *held };
+    if !ranged || whole || !owns_more(request) {
+        forget(&request.lock, &noted);
+    } else if noted.start >= request.start && noted.end <= request.end {
+        // Other ranges remain, taken at other times.
+        // SAFETY: as above.
+        unsafe { (*held).at_ns = 0 }
+    }
+    Some(noted)
+}
+
+/// Whether the owner has another lock on this inode. The probe fires after the unlock, outside of the inode's lock:
+/// a torn read may answer "yes" for nothing, which only keeps the note until the file is closed.
+#[inline(always)]
+fn owns_more(request: &Request) -> bool {
+    if request.inode.is_null() {
+        return true;
+    }
+    let context: u64 = Probed::load(request.inode, at!(i_flctx));
+    if context == 0 {
+        return false;
+    }
+    let head = context + at!(ctx_posix) as u64;
+    let mut node: u64 = Probed::load(head as *const u8, 0);
+    for _ in 0..SCAN {
+        if node == head || node == 0 {
+            return false;
+        }
+        let lock = (node - at!(fl_list) as u64) as *const u8;
+        let owner: u64 = Probed::load(lock, at!(fl_owner));
+        if owner == request.lock.owner {
+            return true;
+        }
+        node = Probed::load(node as *const u8, 0);
+    }
+    true
+}
+
+/// Takes a note out of the table.
+#[inline(always)]
+fn forget(lock: &LockKey, noted: &HeldValue) {
+    if HELD.remove(lock).is_ok() {
+        tasks::add_held(&noted.process, -1);
+    }
+}
+
+/// Notes a wait, and tells user space: waits are rare and make locks hot.
+#[inline(always)]
+fn block<K: Kernel>(request: &Request) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let Some(wait) = WAITS.get_ptr(tid) {
+        // SAFETY: a live value of a preallocated map.
+        if unsafe { (*wait).lock } == request.lock {
+            return; // woken, and blocked again by the next in line
+        }
+    }
+    let wait = WaitValue {
+        lock: request.lock,
+        start: request.start,
+        end: request.end,
+        since_ns: now(),
+        process: tasks::key::<K>(K::current()),
+        ty: request.ty,
+        flags: request.flags,
+    };
+    if WAITS.insert(tid, wait, 0).is_err() {
+        count(counter::WAITS_FULL);
+    }
+    emit::<K>(request, what::WAITING, 0);
+}
+
+/// Ends the running thread's wait, if it has one.
+#[inline(always)]
+pub fn end_wait() -> Option<WaitValue> {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: a live value of a preallocated map, copied at once; only its own thread removes it.
+    let wait = unsafe { *WAITS.get_ptr(tid)? };
+    let _ = WAITS.remove(tid);
+    Some(wait)
+}
+
+/// A wait that a signal or a death has ended: no lock probe fires.
+#[inline(always)]
+pub fn on_interrupted<K: Kernel>() {
+    if let Some(wait) = end_wait() {
+        let request = Request {
+            lock: wait.lock,
+            start: wait.start,
+            end: wait.end,
+            ty: wait.ty,
+            flags: wait.flags,
+            inode: core::ptr::null(),
+        };
+        emit_for(&request, what::WAIT_ENDED, now() - wait.since_ns, wait.process);
+    }
+}
+
+#[inline(always)]
+fn emit<K: Kernel>(request: &Request, what: u32, waited_ns: u64) {
+    emit_for(request, what, waited_ns, tasks::key::<K>(K::current()));
+}
+
+#[inline(always)]
+fn emit_for(request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
+    let Some(mut entry) = EVENTS.reserve::<LockRecord>(0) else {
+        count(counter::RING_LOST);
+        return;
+    };
+    entry.write(LockRecord {
+        record: RECORD_LOCK,
+        what,
+        at_ns: now(),
+        waited_ns,
+        lock: request.lock,
+        start: request.start,
+        end: request.end,
+        process,
+        ty: request.ty,
+        flags: request.flags,
+        comm: tasks::comm(),
+    });
+    entry.submit(0);
+}

@@ -1,0 +1,27 @@
+//! The BPF programs of lockwatch.
+//!
+//! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, `walk` and `fds`
+//! show what was there before anybody watched, and `probes` ties each of them to its tracepoint.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod fds;
+mod kernel;
+mod locks;
+mod maps;
+mod probes;
+mod tasks;
+mod walk;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel lends its GPL-only helpers (probe reads, the ring, d_path) to GPL-compatible programs alone.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,59 @@
+//! The tables, the rings and the counters. Sizes are defaults: user space sets them at load.
+//!
+//! Hash maps are preallocated and never LRU: an LRU map evicts entries that are in use.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use lockwatch_common::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter};
+
+/// Who took which lock, and when.
+#[map]
+pub static HELD: HashMap<LockKey, HeldValue> = HashMap::with_max_entries(1 << 16, 0);
+
+/// Blocked requests by thread id.
+#[map]
+pub static WAITS: HashMap<u32, WaitValue> = HashMap::with_max_entries(1 << 13, 0);
+
+/// Processes that took locks, and their offspring.
+#[map]
+pub static PROCESSES: HashMap<ProcessKey, ProcessValue> = HashMap::with_max_entries(1 << 14, 0);
+
+/// Processes of whose death user space wants to hear, whatever they hold: it writes, the probes read.
+#[map]
+pub static WATCHED: HashMap<ProcessKey, u32> = HashMap::with_max_entries(1 << 14, 0);
+
+/// News for user space.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What a walk has met.
+#[map]
+pub static WALK: RingBuf = RingBuf::with_byte_size(1 << 21, 0);
+
+/// Where the walk stands.
+#[map]
+pub static CURSOR: Array<Cursor> = Array::with_max_entries(1, 0);
+
+/// Counters: `lockwatch_common::counter`.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// A struct file_lock, copied in one read.
+#[map]
+pub static LOCK_BYTES: PerCpuArray<[u8; 256]> = PerCpuArray::with_max_entries(1, 0);
+
+/// A path under construction.
+#[map]
+pub static PATH_BYTES: PerCpuArray<[u8; 4096]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(index: u32) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: a live map value of this CPU; programs on one CPU do not run in parallel, and a nested one that
+        // came in between could lose one count, not memory.
+        unsafe { *counter += 1 }
+    }
+}

@@ -1,0 +1,240 @@
+//! What happens to processes that take locks: birth of heirs, exec, fatal signals, death.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid},
+};
+use aya_log_ebpf::{debug, warn};
+use lockwatch_common::{
+    ANCESTORS, COMM_LEN, DeathRecord, ProcessKey, ProcessValue, RECORD_DEATH, counter, process_flag,
+};
+
+use crate::{
+    kernel::{Kernel, at, atomic_add, now},
+    locks,
+    maps::{EVENTS, PROCESSES, WATCHED, count},
+};
+
+/// Nobody.
+const NONE: ProcessKey = ProcessKey { start_ns: 0, pid: 0, pad: 0 };
+
+/// Which process a thread belongs to: its group's number and its leader's start.
+#[inline(always)]
+pub fn key<K: Kernel>(task: *const u8) -> ProcessKey {
+    let leader: *const u8 = K::load(task, at!(task_group_leader));
+    ProcessKey { start_ns: K::load(leader, at!(task_start)), pid: K::load(task, at!(task_tgid)), pad: 0 }
+}
+
+/// The running thread's command name.
+#[inline(always)]
+pub fn comm() -> [u8; COMM_LEN] {
+    bpf_get_current_comm().unwrap_or([0; COMM_LEN])
+}
+
+/// Adds to the number of locks that a process's notes count.
+#[inline(always)]
+pub fn add_held(process: &ProcessKey, locks: i64) {
+    let Some(value) = PROCESSES.get_ptr_mut(process) else { return };
+    // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
+    let (held, died) = unsafe {
+        atomic_add(&raw mut (*value).held, locks);
+        ((&raw const (*value).held).read_volatile(), (*value).died_ns)
+    };
+    if died != 0 && held <= 0 {
+        let _ = PROCESSES.remove(process);
+    }
+}
+
+/// Whether a lock's acquirer is dead, or was never seen: then user space wants to know of the lock's end.
+#[inline(always)]
+pub fn is_gone(process: &ProcessKey) -> bool {
+    match PROCESSES.get_ptr(process) {
+        // SAFETY: a live value of a preallocated map.
+        Some(value) => unsafe { (*value).died_ns != 0 },
+        None => true,
+    }
+}
+
+/// Counts a lock for the running process, which is entered into the table with its first.
+#[inline(always)]
+pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process: &ProcessKey) {
+    if PROCESSES.get_ptr(process).is_none() {
+        let mut value = describe::<K>(task);
+        value.comm = comm();
+        // SAFETY: a helper without arguments.
+        value.cgroup = unsafe { bpf_get_current_cgroup_id() };
+        enter(ctx, process, &value);
+    }
+    add_held(process, 1);
+}
+
+#[inline(always)]
+fn enter<C: EbpfContext>(ctx: &C, process: &ProcessKey, value: &ProcessValue) {
+    if PROCESSES.insert(process, value, 0).is_err() {
+        count(counter::PROCESSES_FULL);
+        warn!(ctx, "table of processes full: pid {} not noted", process.pid);
+    }
+}
+
+/// What the kernel knows of a process. Its command name is for the caller to add: only the running thread's comes
+/// without a race.
+#[inline(always)]
+fn describe<K: Kernel>(task: *const u8) -> ProcessValue {
+    let cred: *const u8 = K::load(task, at!(task_cred));
+    let (exe_inode, exe_device) = executable::<K>(task);
+    let mut ancestors = [NONE; ANCESTORS];
+    let mut ancestor: *const u8 = K::load(task, at!(task_real_parent));
+    for slot in &mut ancestors {
+        let key = key::<K>(ancestor);
+        if key.pid <= 1 {
+            break;
+        }
+        *slot = key;
+        let leader: *const u8 = K::load(ancestor, at!(task_group_leader));
+        ancestor = K::load(leader, at!(task_real_parent));
+    }
+    ProcessValue {
+        ancestors,
+        exe_inode,
+        cgroup: 0,
+        died_ns: 0,
+        held: 0,
+        exe_device,
+        uid: K::load(cred, at!(cred_uid)),
+        exit_code: 0,
+        flags: 0,
+        killer_pid: 0,
+        killer_signal: 0,
+        comm: [0; COMM_LEN],
+        killer_comm: [0; COMM_LEN],
+    }
+}
+
+/// Inode and device of a task's executable; zeroes for kernel threads.
+#[inline(always)]
+pub fn executable<K: Kernel>(task: *const u8) -> (u64, u32) {
+    let mm: *const u8 = K::load(task, at!(task_mm));
+    if mm.is_null() {
+        return (0, 0);
+    }
+    let file: *const u8 = K::load(mm, at!(mm_exe_file));
+    if file.is_null() {
+        return (0, 0);
+    }
+    let inode: *const u8 = K::load(file, at!(f_inode));
+    let superblock: *const u8 = K::load(inode, at!(i_sb));
+    (K::load(inode, at!(i_ino)), K::load(superblock, at!(s_dev)))
+}
+
+/// `sched_process_exit`: fires for each thread, before its files are closed (kernel/exit.c do_exit, 6.18).
+#[inline(always)]
+pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
+    locks::on_interrupted::<K>();
+    let task = K::current();
+    let signal: *const u8 = K::load(task, at!(task_signal));
+    if K::load::<i32>(signal, at!(signal_live)) != 0 {
+        return; // other threads live, and so does the process
+    }
+    let process = key::<K>(task);
+    let watched = WATCHED.get_ptr(process).is_some();
+    let Some(value) = PROCESSES.get_ptr_mut(process) else {
+        if watched {
+            let _ = WATCHED.remove(process);
+            let mut value = describe::<K>(task);
+            finish::<K>(&mut value, task, signal);
+            tell(&process, &value);
+        }
+        return;
+    };
+    // SAFETY: a live value of a preallocated map.
+    let value = unsafe { &mut *value };
+    if value.died_ns != 0 {
+        return; // two last threads may both find nobody left
+    }
+    finish::<K>(value, task, signal);
+    if watched || value.held > 0 {
+        debug!(ctx, "pid {} died with exit code {:x}, {} locks noted", process.pid, value.exit_code, value.held);
+        tell(&process, value);
+    }
+    if watched {
+        let _ = WATCHED.remove(process);
+    }
+    if value.held <= 0 {
+        let _ = PROCESSES.remove(process);
+    }
+}
+
+/// Fills in how a process ended.
+#[inline(always)]
+fn finish<K: Kernel>(value: &mut ProcessValue, task: *const u8, signal: *const u8) {
+    let of_group: u32 = K::load(signal, at!(signal_group_exit_code));
+    let own: u32 = K::load(task, at!(task_exit_code));
+    value.died_ns = now();
+    value.exit_code = if of_group != 0 { of_group } else { own };
+    value.comm = comm();
+}
+
+#[inline(always)]
+fn tell(process: &ProcessKey, value: &ProcessValue) {
+    let Some(mut entry) = EVENTS.reserve::<DeathRecord>(0) else {
+        count(counter::RING_LOST);
+        return;
+    };
+    entry.write(DeathRecord { record: RECORD_DEATH, pad: 0, process: *process, value: *value });
+    entry.submit(0);
+}
+
+/// `sched_process_fork` (parent, child): a child of a locker, or of an heir, is an heir.
+#[inline(always)]
+pub fn on_fork<K: Kernel, C: EbpfContext>(ctx: &C, parent: *const u8, child: *const u8) {
+    let pid: u32 = K::load(child, at!(task_pid));
+    let tgid: u32 = K::load(child, at!(task_tgid));
+    if pid != tgid {
+        return; // a thread
+    }
+    let parent = key::<K>(parent);
+    let heir = match PROCESSES.get_ptr(parent) {
+        // SAFETY: a live value of a preallocated map.
+        Some(known) => unsafe { (*known).held > 0 || (*known).flags & process_flag::HEIR != 0 },
+        None => false,
+    };
+    if !heir && WATCHED.get_ptr(parent).is_none() {
+        return;
+    }
+    let mut value = describe::<K>(child);
+    value.comm = comm();
+    value.flags = process_flag::HEIR;
+    enter(ctx, &key::<K>(child), &value);
+}
+
+/// `sched_process_exec`: from here on it runs another program.
+#[inline(always)]
+pub fn on_exec<K: Kernel>() {
+    let task = K::current();
+    let Some(value) = PROCESSES.get_ptr_mut(key::<K>(task)) else { return };
+    let (exe_inode, exe_device) = executable::<K>(task);
+    // SAFETY: a live value of a preallocated map.
+    unsafe {
+        (*value).exe_inode = exe_inode;
+        (*value).exe_device = exe_device;
+        (*value).comm = comm();
+        (*value).flags |= process_flag::EXECED;
+    }
+}
+
+/// `signal_generate` (sig, info, task, group, result): who sends a signal that can kill to a process of the table.
+#[inline(always)]
+pub fn on_signal_sent<K: Kernel>(signal: u32, target: *const u8, result: i32) {
+    // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG (17 to 23) and WINCH (28) kill nobody: signal(7).
+    if result != 0 || matches!(signal, 0 | 17..=23 | 28 | 32..) {
+        return;
+    }
+    let Some(value) = PROCESSES.get_ptr_mut(key::<K>(target)) else { return };
+    let sender = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: a live value of a preallocated map.
+    unsafe {
+        (*value).killer_signal = signal;
+        (*value).killer_pid = sender;
+        (*value).killer_comm = comm();
+    }
+}

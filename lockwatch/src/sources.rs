@@ -1,0 +1,2 @@
+//! Where pictures come from.
+pub mod bpf;

@@ -1,0 +1,180 @@
+//! The kernel, seen through BPF: the only place that names wire types.
+//!
+//! The truth about which locks exist is the kernel's own list, walked at each look; the kernel-side tables add who
+//! took them and when; the ring brings deaths and waits. `/proc/locks` is never read: it stops every other lock user.
+
+pub mod btf;
+pub mod events;
+mod fds;
+pub mod load;
+mod picture;
+mod tracefs;
+mod walk;
+
+use std::{collections, path::Path};
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Btf, Ebpf,
+    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
+};
+use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
+use lockwatch_core::{observation::Picture, process::ProcessId};
+
+use self::{
+    events::Token,
+    fds::Descriptors,
+    load::Purpose,
+    picture::process_id,
+    walk::{Walked, Walker},
+};
+use crate::sources::{clock::Clock, processes};
+
+/// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
+const NO_EXIST: u64 = 1;
+/// How many unseen locks are noted at most: half of the table, so that the probes keep room.
+const MOST_NOTES: usize = 1 << 15;
+
+/// The loaded programs.
+pub struct Bpf {
+    ebpf: Ebpf,
+    walker: Walker,
+    descriptors: Descriptors,
+    /// How the probes are attached, and what could not be.
+    attached: Option<(load::Way, Vec<String>)>,
+    processes: HashMap<MapData, [u8; size_of::<ProcessKey>()], [u8; size_of::<ProcessValue>()]>,
+    held: HashMap<MapData, [u8; size_of::<LockKey>()], [u8; size_of::<HeldValue>()]>,
+    watched: HashMap<MapData, [u8; size_of::<ProcessKey>()], u32>,
+    /// The exact identity of every process that the last look met: `/proc` gives starts only in ticks.
+    met: collections::HashMap<u32, ProcessKey>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Bpf {
+    /// Loads for one look: nothing is attached, and nothing remains when it is dropped.
+    pub fn for_a_look() -> Result<Self> {
+        Self::open(Purpose::Look, None)
+    }
+
+    /// Loads, and attaches the probes: from here on nothing is missed. `only` forces one way of attaching.
+    pub fn for_watching(purpose: Purpose, only: Option<load::Way>) -> Result<Self> {
+        Self::open(purpose, only)
+    }
+
+    fn open(purpose: Purpose, only: Option<load::Way>) -> Result<Self> {
+        if let Some(blind_spot) = processes::blind_spot(Path::new("/proc")) {
+            bail!("{blind_spot}: the kernel's process numbers mean nothing here");
+        }
+        let mut ebpf = load::open(purpose)?;
+        let walker = Walker::load(&mut ebpf)?;
+        let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+        let descriptors = Descriptors::load(&mut ebpf, &btf)?;
+        let attached = match purpose {
+            Purpose::Look => None,
+            Purpose::Watch | Purpose::Trace => Some(load::attach(&mut ebpf, &btf, purpose, only)?),
+        };
+        let mut map = |name: &'static str| ebpf.take_map(name).with_context(|| format!("map {name}"));
+        Ok(Self {
+            walker,
+            descriptors,
+            attached,
+            processes: HashMap::try_from(map("PROCESSES")?)?,
+            held: HashMap::try_from(map("HELD")?)?,
+            watched: HashMap::try_from(map("WATCHED")?)?,
+            met: collections::HashMap::new(),
+            counters: PerCpuArray::try_from(map("COUNTERS")?)?,
+            ebpf,
+        })
+    }
+
+    /// How the probes are attached, and which are missing.
+    pub fn attached(&self) -> Option<(&'static str, &[String])> {
+        self.attached.as_ref().map(|(way, without)| (way.name(), without.as_slice()))
+    }
+
+    /// The ring of news. Once.
+    pub fn take_news(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(self.ebpf.take_map("EVENTS").context("map EVENTS")?)?)
+    }
+
+    /// The probes' own diagnostics, for the `log` crate. Once.
+    pub fn take_diagnostics(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).context("read the probes' diagnostics")
+    }
+
+    /// Everything that is, now.
+    pub fn look(&mut self) -> Result<Picture> {
+        let mut walked = self.walker.run(&mut self.ebpf)?;
+        let mut fds = self.descriptors.run(&mut self.ebpf)?;
+        if picture::is_torn(&walked, &fds) {
+            // Released in between, most likely: what is still without a holder after a second look has none we see.
+            walked = self.walker.run(&mut self.ebpf)?;
+            fds = self.descriptors.run(&mut self.ebpf)?;
+        }
+        if self.attached.is_some() {
+            self.note_unseen(&walked);
+            let waiting = walked.records.iter().filter(|record| record.depth > 0).map(|record| record.process);
+            let met = fds.fds.iter().map(|fd| fd.process).chain(waiting);
+            self.met = met.filter(|key| key.start_ns != 0).map(|key| (key.pid, key)).collect();
+        }
+        let known = |process: &ProcessKey| self.known(process);
+        Ok(picture::assemble(walked, &fds, &known, &Clock::read(), Path::new("/proc")))
+    }
+
+    fn known(&self, process: &ProcessKey) -> Option<ProcessValue> {
+        if self.attached.is_none() || process.start_ns == 0 {
+            return None;
+        }
+        ProcessValue::read(&self.processes.get(&bytes_of(process), 0).ok()?)
+    }
+
+    /// Whether locks of a dead process are still noted as held.
+    pub fn survived(&self, process: &Token) -> bool {
+        self.known(&process.0).is_some_and(|value| value.held > 0)
+    }
+
+    /// Asks to hear of the deaths of processes that the last look met, whatever they hold. Returns those that were
+    /// already on their way out, of whom nothing more will be heard.
+    pub fn watch(&mut self, pids: impl IntoIterator<Item = u32>) -> Result<Vec<ProcessId>> {
+        let mut late = Vec::new();
+        for key in pids.into_iter().filter_map(|pid| self.met.get(&pid).copied()) {
+            match self.watched.insert(bytes_of(&key), 1, NO_EXIST) {
+                Ok(()) if processes::is_exiting(process_id(&key)) => late.push(process_id(&key)),
+                Ok(()) => {}
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(error) => return Err(error).context("ask to hear of a process's death"),
+            }
+        }
+        Ok(late)
+    }
+
+    /// Notes locks that were taken before anybody watched, so that their release is told. A lock that the probes have
+    /// noted meanwhile is left alone.
+    fn note_unseen(&mut self, walked: &Walked) {
+        let unseen = walked.records.iter().filter(|record| record.depth == 0 && record.process.start_ns == 0);
+        for record in unseen.take(MOST_NOTES) {
+            let process = ProcessKey { start_ns: 0, pid: record.pid, pad: 0 };
+            let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end };
+            // A full table or an existing entry: either way there is nothing better to do.
+            let _ = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST);
+        }
+    }
+
+    /// Records that were lost in the kernel since the start: the ring or a table was full.
+    pub fn lost(&self) -> Result<u64> {
+        let lost = [counter::RING_LOST, counter::HELD_FULL, counter::PROCESSES_FULL, counter::WAITS_FULL];
+        let mut sum = 0;
+        for index in lost {
+            sum += self.counters.get(&index, 0).context("read the counters")?.iter().sum::<u64>();
+        }
+        Ok(sum)
+    }
+}
+
+/// The wire form of a key or a value, as the maps take it.
+fn bytes_of<T: Wire, const N: usize>(value: &T) -> [u8; N] {
+    const { assert!(N == size_of::<T>()) };
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(value.bytes());
+    bytes
+}

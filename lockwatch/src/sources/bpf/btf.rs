@@ -1,0 +1,211 @@
+//! Field offsets from BTF, the kernel's description of its own types.
+//!
+//! Only what a field's offset needs: structs, unions, and the names that lead to them. aya parses BTF too, but keeps
+//! members to itself; the other reader on crates.io is LGPL.
+//! Format: Documentation/bpf/btf.rst (6.18).
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_TYPE_TAG: u32 = 18;
+
+/// The types of one kernel.
+pub struct Btf {
+    types: Vec<Type>,
+    structs: HashMap<Vec<u8>, u32>,
+    data: Vec<u8>,
+    strings: usize,
+}
+
+/// One type: where its record begins, and the record's `info` and `size` words.
+#[derive(Clone, Copy)]
+struct Type {
+    at: usize,
+    info: u32,
+    size: u32,
+}
+
+impl Type {
+    fn kind(self) -> u32 {
+        self.info >> 24 & 0x1f
+    }
+
+    fn members(self) -> usize {
+        (self.info & 0xffff) as usize
+    }
+
+    /// Bytes behind the record's first twelve.
+    fn extra(self) -> Result<usize> {
+        let n = self.members();
+        Ok(match self.kind() {
+            1 | 14 | 17 => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | 15 | 19 => n * 12,
+            KIND_ENUM | 13 => n * 8,
+            2 | 7..=12 | 16 | 18 => 0,
+            kind => bail!("btf type of unknown kind {kind}"),
+        })
+    }
+}
+
+impl Btf {
+    /// Of the running kernel: `/sys/kernel/btf/vmlinux`.
+    pub fn from_kernel() -> Result<Self> {
+        let path = "/sys/kernel/btf/vmlinux";
+        Self::parse(std::fs::read(path).with_context(|| format!("read {path}"))?)
+    }
+
+    /// From the bytes of a BTF blob in this machine's byte order.
+    pub fn parse(data: Vec<u8>) -> Result<Self> {
+        let word = |at: usize| -> Result<u32> {
+            let bytes = data.get(at..at + 4).context("btf ends early")?;
+            Ok(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        };
+        if word(0)? & 0xffff != 0xeb9f {
+            bail!("not btf of this byte order");
+        }
+        let header = word(4)? as usize;
+        let (first, length) = (header + word(8)? as usize, word(12)? as usize);
+        let strings = header + word(16)? as usize;
+        let void = Type { at: 0, info: 0, size: 0 };
+        let mut btf = Self { types: vec![void], structs: HashMap::new(), data: Vec::new(), strings };
+        let mut at = first;
+        while at < first + length {
+            let ty = Type { at, info: word(at + 4)?, size: word(at + 8)? };
+            if ty.kind() == KIND_STRUCT {
+                let name = name_at(&data, strings + word(at)? as usize);
+                if !name.is_empty() {
+                    btf.structs.entry(name.to_vec()).or_insert(btf.types.len() as u32);
+                }
+            }
+            at += 12 + ty.extra()?;
+            btf.types.push(ty);
+        }
+        btf.data = data;
+        Ok(btf)
+    }
+
+    /// The byte offset of `path` ("c.flc_link") in a struct, looking into anonymous members; with an empty path, the
+    /// struct's size. `None` if there is no such field, or it is a bit field.
+    pub fn offset(&self, name: &str, path: &str) -> Option<u32> {
+        let ty = *self.types.get(*self.structs.get(name.as_bytes())? as usize)?;
+        if path.is_empty() {
+            return Some(ty.size);
+        }
+        let mut place = (ty, 0);
+        for step in path.split('.') {
+            let (ty, offset) = self.member(place.0, step.as_bytes())?;
+            place = (self.resolve(ty)?, place.1 + offset);
+        }
+        Some(place.1)
+    }
+
+    /// A member's type id and byte offset.
+    fn member(&self, ty: Type, name: &[u8]) -> Option<(u32, u32)> {
+        if !matches!(ty.kind(), KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        let bitfields = ty.info >> 31 == 1;
+        for i in 0..ty.members() {
+            let at = ty.at + 12 + i * 12;
+            let (member, member_type, raw) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
+            if bitfields && raw >> 24 != 0 {
+                continue;
+            }
+            let offset = if bitfields { raw & 0xff_ffff } else { raw } / 8;
+            let found = name_at(&self.data, self.strings + member as usize);
+            if found == name {
+                return Some((member_type, offset));
+            }
+            if found.is_empty()
+                && let Some((inner, more)) = self.member(self.resolve(member_type)?, name)
+            {
+                return Some((inner, offset + more));
+            }
+        }
+        None
+    }
+
+    /// Through typedefs and qualifiers to the type itself.
+    fn resolve(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..32 {
+            let ty = *self.types.get(id as usize)?;
+            match ty.kind() {
+                KIND_TYPEDEF..=KIND_RESTRICT | KIND_TYPE_TAG => id = ty.size,
+                _ => return Some(ty),
+            }
+        }
+        None
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        let bytes = self.data.get(at..at + 4)?;
+        Some(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+}
+
+fn name_at(data: &[u8], at: usize) -> &[u8] {
+    let rest = data.get(at..).unwrap_or_default();
+    &rest[..rest.iter().position(|b| *b == 0).unwrap_or(0)]
+}
+
+// KIND_CONST lies between KIND_TYPEDEF and KIND_RESTRICT: volatile is 9.
+const _: () = assert!(KIND_CONST == KIND_RESTRICT - 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A blob with `struct outer { int a; union { int b; struct { int pad; int c; }; }; struct inner d; }`.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0int\0outer\0a\0b\0c\0d\0inner\0x\0pad\0";
+        let s = |name: &str| {
+            let needle = [b"\0", name.as_bytes(), b"\0"].concat();
+            strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32 + 1
+        };
+        let mut types: Vec<u32> = vec![s("int"), 1 << 24, 4, 32]; // 1
+        let compound = |types: &mut Vec<u32>, name: u32, kind: u32, size: u32, members: &[(u32, u32, u32)]| {
+            types.extend([name, kind << 24 | members.len() as u32, size]);
+            members.iter().for_each(|m| types.extend([m.0, m.1, m.2 * 8]));
+        };
+        compound(&mut types, s("inner"), KIND_STRUCT, 8, &[(s("pad"), 1, 0), (s("x"), 1, 4)]); // 2
+        compound(&mut types, 0, KIND_STRUCT, 8, &[(s("pad"), 1, 0), (s("c"), 1, 4)]); // 3
+        compound(&mut types, 0, KIND_UNION, 8, &[(s("b"), 1, 0), (0, 3, 0)]); // 4
+        types.extend([0, KIND_CONST << 24, 2]); // 5: const struct inner
+        compound(&mut types, s("outer"), KIND_STRUCT, 20, &[(s("a"), 1, 0), (0, 4, 4), (s("d"), 5, 12)]); // 6
+        let mut blob: Vec<u32> = vec![0x0001_eb9f, 24, 0, types.len() as u32 * 4];
+        blob.extend([types.len() as u32 * 4, strings.len() as u32]);
+        blob.extend(types);
+        let mut bytes: Vec<u8> = blob.into_iter().flat_map(u32::to_ne_bytes).collect();
+        bytes.extend(strings);
+        bytes
+    }
+
+    #[test]
+    fn finds_fields_by_path() {
+        let btf = Btf::parse(sample()).unwrap();
+        let check = |path, expect| assert_eq!(btf.offset("outer", path), expect, "{path}");
+        check("a", Some(0));
+        check("b", Some(4));
+        check("c", Some(8));
+        check("d", Some(12));
+        check("d.x", Some(16));
+        check("d.y", None);
+        check("", Some(20));
+        assert_eq!(btf.offset("nobody", "a"), None);
+    }
+
+    #[test]
+    fn refuses_what_is_no_btf() {
+        assert!(Btf::parse(b"junk".to_vec()).is_err());
+        assert!(Btf::parse(sample()[..60].to_vec()).is_err());
+    }
+}

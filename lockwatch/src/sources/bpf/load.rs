@@ -1,0 +1,203 @@
+//! Loading the BPF programs and hanging them on their tracepoints, in the best way this kernel allows.
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
+};
+use lockwatch_common::{Layout, TraceLayout, Wire, mode};
+
+use super::{btf::Btf, tracefs};
+
+/// The object that `build.rs` made; empty when there was no BPF toolchain.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwatch.bpf.o"));
+
+/// Whether lockwatch was built with its BPF programs.
+pub fn built() -> bool {
+    !OBJECT.is_empty()
+}
+
+/// What the programs are loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// One look: no probe is attached, the tables stay empty and small.
+    Look,
+    /// Watching: deaths and waits.
+    Watch,
+    /// Watching every lock operation.
+    Trace,
+}
+
+/// How probes hang on their tracepoints, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// tp_btf.
+    Typed,
+    /// Raw tracepoints.
+    Raw,
+    /// Classic tracepoints, through tracefs.
+    Classic,
+}
+
+impl Way {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Typed => "tp_btf",
+            Way::Raw => "raw_tracepoint",
+            Way::Classic => "tracepoint",
+        }
+    }
+}
+
+/// One tracepoint with the programs that serve it.
+struct Probe {
+    category: &'static str,
+    point: &'static str,
+    typed: &'static str,
+    raw: &'static str,
+    classic: Option<&'static str>,
+    /// Without it there is no watching.
+    required: bool,
+    /// Only for a trace.
+    on_demand: bool,
+}
+
+const fn probe(
+    category: &'static str,
+    point: &'static str,
+    typed: &'static str,
+    raw: &'static str,
+    classic: Option<&'static str>,
+    required: bool,
+) -> Probe {
+    Probe { category, point, typed, raw, classic, required, on_demand: false }
+}
+
+const PROBES: [Probe; 10] = [
+    probe("filelock", "flock_lock_inode", "flock_typed", "flock_raw", Some("flock_classic"), true),
+    probe("filelock", "posix_lock_inode", "posix_typed", "posix_raw", Some("posix_classic"), true),
+    probe("filelock", "generic_add_lease", "lease_typed", "lease_raw", None, false),
+    probe("filelock", "generic_delete_lease", "unlease_typed", "unlease_raw", None, false),
+    probe("sched", "sched_process_exit", "exit_typed", "exit_raw", Some("exit_classic"), true),
+    probe("sched", "sched_process_fork", "fork_typed", "fork_raw", None, false),
+    probe("sched", "sched_process_exec", "exec_typed", "exec_raw", Some("exec_classic"), false),
+    probe("signal", "signal_deliver", "deliver_typed", "deliver_raw", Some("deliver_classic"), true),
+    probe("signal", "signal_generate", "signal_typed", "signal_raw", None, false),
+    Probe { on_demand: true, ..probe("filelock", "fcntl_setlk", "setlk_typed", "setlk_raw", None, false) },
+];
+
+/// Loads the object: maps, and the offsets of this kernel. Programs are loaded one by one as they are needed.
+pub fn open(purpose: Purpose) -> Result<Ebpf> {
+    if !built() {
+        bail!("this lockwatch was built without eBPF");
+    }
+    let layout = resolve(&Btf::from_kernel()?)?;
+    let mode = if purpose == Purpose::Trace { mode::TRACE } else { 0 };
+    let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
+    let mut loader = EbpfLoader::new();
+    let log_level = log_level();
+    // Nothing in the object is relocated against the kernel's types: the offsets are globals.
+    loader.btf(None);
+    loader
+        .override_global("LAYOUT", layout.bytes(), true)
+        .override_global("TRACE_LAYOUT", trace_layout.bytes(), true)
+        .override_global("MODE", &mode, true)
+        .override_global(aya_log::LEVEL, &log_level, false);
+    if purpose == Purpose::Look {
+        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED"] {
+            loader.map_max_entries(map, 1);
+        }
+    }
+    if purpose == Purpose::Trace {
+        loader.map_max_entries("EVENTS", 1 << 23);
+    }
+    loader.load(OBJECT).context("load the BPF object")
+}
+
+fn log_level() -> u8 {
+    log::max_level() as u8
+}
+
+fn resolve(btf: &Btf) -> Result<Layout> {
+    let layout = Layout::resolve(|ty, path| btf.offset(ty, path));
+    let optional = ["task_last_arrival"];
+    let missing: Vec<_> = layout.missing().filter(|name| !optional.contains(name)).collect();
+    if !missing.is_empty() {
+        bail!("this kernel's BTF lacks {}", missing.join(", "));
+    }
+    if layout.fl_size > 256 {
+        bail!("this kernel's struct file_lock has {} bytes, more than the 256 that lockwatch expects", layout.fl_size);
+    }
+    Ok(layout)
+}
+
+/// Attaches every probe in the first way that works for all that are required. Says which way, and which optional
+/// probes could not be attached and why.
+pub fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, purpose: Purpose, only: Option<Way>) -> Result<(Way, Vec<String>)> {
+    let ways = [Way::Typed, Way::Raw, Way::Classic];
+    let mut refused = Vec::new();
+    for way in ways.into_iter().filter(|way| only.is_none_or(|only| only == *way)) {
+        match attach_all(ebpf, purpose, way, btf) {
+            Ok(without) => return Ok((way, without)),
+            Err(error) => refused.push(format!("{}: {error:#}", way.name())),
+        }
+    }
+    Err(anyhow!("no kind of tracepoint program works here: {}", refused.join("; ")))
+}
+
+fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Result<Vec<String>> {
+    let mut without = Vec::new();
+    for probe in PROBES.iter().filter(|probe| !probe.on_demand || purpose == Purpose::Trace) {
+        let attached = attach_one(ebpf, probe, way, btf).with_context(|| format!("probe {}", probe.point));
+        match attached {
+            Ok(()) => {}
+            Err(error) if probe.required => {
+                detach_all(ebpf);
+                return Err(error);
+            }
+            Err(error) => without.push(format!("{error:#}")),
+        }
+    }
+    Ok(without)
+}
+
+fn attach_one(ebpf: &mut Ebpf, probe: &Probe, way: Way, btf: &aya::Btf) -> Result<()> {
+    let name = match way {
+        Way::Typed => probe.typed,
+        Way::Raw => probe.raw,
+        Way::Classic => probe.classic.ok_or_else(|| anyhow!("not offered as a classic tracepoint"))?,
+    };
+    let program = ebpf.program_mut(name).ok_or_else(|| anyhow!("no program {name} in the object"))?;
+    match way {
+        Way::Typed => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(probe.point, btf)?;
+            program.attach()?;
+        }
+        Way::Raw => {
+            let program: &mut RawTracePoint = program.try_into()?;
+            program.load()?;
+            program.attach(probe.point)?;
+        }
+        Way::Classic => {
+            tracefs::layout()?;
+            let program: &mut TracePoint = program.try_into()?;
+            program.load()?;
+            program.attach(probe.category, probe.point)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unloads what a failed attempt has left.
+fn detach_all(ebpf: &mut Ebpf) {
+    for (_, program) in ebpf.programs_mut() {
+        let _ = match program {
+            Program::BtfTracePoint(program) => program.unload(),
+            Program::RawTracePoint(program) => program.unload(),
+            Program::TracePoint(program) => program.unload(),
+            _ => Ok(()),
+        };
+    }
+}

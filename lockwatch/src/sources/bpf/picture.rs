@@ -1,0 +1,265 @@
+//! From what the walk and the iterator have met to a picture.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+
+use lockwatch_common::{ANCESTORS, ProcessKey, ProcessValue, WalkRecord, kind, process_flag, ty};
+use lockwatch_core::{
+    lock::{Device, FileId, Kind, Mode, OwnerKey, Range},
+    observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
+    process::{Death, Exit, Life, Process, ProcessId},
+    text::Text,
+    time::StartTime,
+};
+
+use super::{fds::Table, walk::Walked};
+use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
+
+/// What the kernel-side table of processes says of one.
+pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
+
+/// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
+pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
+    walked.records.iter().filter(|record| record.depth == 0).any(|record| owners(record, fds).is_empty())
+}
+
+/// Joins both with what `/proc` says of the processes.
+pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
+    let mut people = People { fds, known, clock, proc_root, census: Census::default(), absent: HashSet::new() };
+    let mut locks = Vec::new();
+    let mut waits = Vec::new();
+    let mut files = HashMap::new();
+    let mounts = Mounts::read();
+    for record in &walked.records {
+        let file = file_id(record);
+        files.entry(file).or_insert_with(|| {
+            let (path, deleted) = split_deleted(fds.paths.get(&(record.lock.inode, record.lock.device)));
+            FileSeen { path, deleted, fs: mounts.fs(file.device).cloned(), text: None }
+        });
+        if record.depth == 0 {
+            locks.push(lock(record, &mut people));
+        } else {
+            waits.push(wait(record, &mut people));
+        }
+    }
+    add_texts(&locks, &mut files, &people.census);
+    let mut census = people.census;
+    census.blind_spot = processes::blind_spot(proc_root);
+    if locks.iter().any(|lock| !lives(lock, &census)) {
+        census.births = processes::births(proc_root);
+    }
+    Picture {
+        taken_at: clock.now(),
+        locks,
+        waits,
+        census,
+        files,
+        fds_complete: true,
+        exact: walked.gaps.is_empty(),
+        warnings: walked.gaps,
+    }
+}
+
+/// The processes that the records name.
+struct People<'a> {
+    fds: &'a Table,
+    known: &'a Known<'a>,
+    clock: &'a Clock,
+    proc_root: &'a Path,
+    census: Census,
+    absent: HashSet<u32>,
+}
+
+impl People<'_> {
+    /// Notes whoever has this number now, and, if the kernel's table knows it, whoever died with this identity.
+    fn meet(&mut self, process: &ProcessKey) {
+        let note = (self.known)(process);
+        if let Some(value) = note.filter(|value| value.died_ns != 0) {
+            let id = process_id(process);
+            self.census.dead.entry(id).or_insert_with(|| Arc::new(dead_process(process, &value, self.clock)));
+        }
+        if process.pid == 0 || self.census.living.contains_key(&process.pid) || self.absent.contains(&process.pid) {
+            return;
+        }
+        match processes::process(self.proc_root, process.pid, self.clock) {
+            Some(mut living) => {
+                living.execed = note.map(|value| value.flags & process_flag::EXECED != 0);
+                if let Some(exe) = self.fds.executables.get(process) {
+                    living.exe_file = Some(*exe);
+                } else if let Some(value) = note {
+                    living.exe_file = exe_file(value.exe_inode, value.exe_device).or(living.exe_file);
+                }
+                self.census.living.insert(process.pid, Arc::new(living));
+            }
+            None => {
+                self.absent.insert(process.pid);
+            }
+        }
+    }
+}
+
+fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
+    let watched = record.process.start_ns != 0;
+    let acquirer = acquirer(record);
+    let mut ancestors = Vec::new();
+    if watched && let Some(value) = (people.known)(&record.process) {
+        ancestors = ancestors_of(&value);
+        value.ancestors.iter().take(ancestors.len()).for_each(|ancestor| people.meet(ancestor));
+    }
+    if acquirer.is_some() {
+        people.meet(&ProcessKey { pid: record.pid, ..record.process });
+    }
+    let owners = owners(record, people.fds);
+    let mut holders: Vec<HolderSeen> = owners
+        .iter()
+        .map(|index| {
+            let fd = &people.fds.fds[*index];
+            HolderSeen {
+                process: Some(process_id(&fd.process)),
+                via: Via::Fd,
+                fd: Some(fd.fd),
+                cloexec: Some(fd.cloexec != 0),
+                detail: None,
+            }
+        })
+        .collect();
+    owners.iter().for_each(|index| people.meet(&people.fds.fds[*index].process));
+    holders.sort();
+    LockSeen {
+        file: file_id(record),
+        kind: kind_of(record.lock.kind),
+        mode: mode_of(record.ty),
+        range: Range::from_kernel(record.start, record.end),
+        owner: OwnerKey(record.lock.owner),
+        acquirer,
+        acquired_at: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
+        ancestors,
+        watched,
+        holders,
+    }
+}
+
+fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
+    let process = acquirer(record);
+    if process.is_some() {
+        people.meet(&ProcessKey { pid: record.pid, ..record.process });
+    }
+    WaitSeen {
+        file: file_id(record),
+        kind: kind_of(record.lock.kind),
+        mode: mode_of(record.ty),
+        range: Range::from_kernel(record.start, record.end),
+        process,
+        since: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
+    }
+}
+
+/// Who keeps a lock alive by a descriptor: of the description itself, or for POSIX of any on that file in that table.
+fn owners<'a>(record: &WalkRecord, fds: &'a Table) -> &'a [usize] {
+    let found = match record.lock.kind {
+        kind::POSIX => fds.by_table.get(&(record.lock.owner, record.lock.inode, record.lock.device)),
+        _ => fds.by_file.get(&record.file),
+    };
+    found.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// `flc_pid`: 0 and negative numbers stand for remote owners.
+fn acquirer(record: &WalkRecord) -> Option<ProcessId> {
+    let local = record.pid != 0 && record.pid <= i32::MAX as u32;
+    let start = (record.process.start_ns != 0).then(|| StartTime::from_boot_ns(record.process.start_ns));
+    local.then_some(ProcessId { pid: record.pid, start })
+}
+
+fn lives(lock: &LockSeen, census: &Census) -> bool {
+    lock.acquirer.is_none_or(|acquirer| {
+        census.living.get(&acquirer.pid).is_some_and(|living| acquirer.start.is_none_or(|start| living.id.start == Some(start)))
+    })
+}
+
+/// The text of files whose lock has outlived its acquirer: a pid file names its owner.
+fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
+    for lock in locks.iter().filter(|lock| !lives(lock, census)) {
+        let Some(seen) = files.get_mut(&lock.file).filter(|seen| seen.text.is_none()) else { continue };
+        seen.text = lock.holders.iter().find_map(|holder| peek::first_bytes(holder.process?.pid, holder.fd?));
+    }
+}
+
+/// The kernel marks the path of an unlinked file (fs/d_path.c, 6.18).
+fn split_deleted(path: Option<&Text>) -> (Option<Text>, bool) {
+    let Some(path) = path else { return (None, false) };
+    match path.as_bytes().strip_suffix(b" (deleted)") {
+        Some(bare) => (Some(Text::new(bare)), true),
+        None => (Some(path.clone()), false),
+    }
+}
+
+fn file_id(record: &WalkRecord) -> FileId {
+    FileId { device: Device::from_kernel(record.lock.device), inode: record.lock.inode }
+}
+
+/// A process's identity.
+pub fn process_id(process: &ProcessKey) -> ProcessId {
+    let start = (process.start_ns != 0).then(|| StartTime::from_boot_ns(process.start_ns));
+    ProcessId { pid: process.pid, start }
+}
+
+/// An executable's identity; `None` for kernel threads.
+pub fn exe_file(inode: u64, device: u32) -> Option<FileId> {
+    (inode != 0).then(|| FileId { device: Device::from_kernel(device), inode })
+}
+
+/// A lock's kind.
+pub fn kind_of(kind: u32) -> Kind {
+    match kind {
+        kind::FLOCK => Kind::Flock,
+        kind::POSIX => Kind::Posix,
+        kind::OFD => Kind::Ofd,
+        kind::DELEGATION => Kind::Delegation,
+        _ => Kind::Lease,
+    }
+}
+
+/// A lock's mode. A lease that is being broken down to nothing still counts as what it can do least.
+pub fn mode_of(ty: u32) -> Mode {
+    if ty == ty::WRITE { Mode::Write } else { Mode::Read }
+}
+
+fn ancestors_of(value: &ProcessValue) -> Vec<ProcessId> {
+    let mut ancestors = Vec::with_capacity(ANCESTORS);
+    ancestors.extend(value.ancestors.iter().take_while(|ancestor| ancestor.pid != 0).map(process_id));
+    ancestors
+}
+
+/// A process that died while we watched.
+pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -> Process {
+    let id = process_id(process);
+    let death = Death {
+        at: Some(clock.at_boot_ns(value.died_ns)),
+        exit: Some(exit_of(process, value)),
+        number_reused_by: None,
+    };
+    Process {
+        started_at: Some(clock.at_boot_ns(process.start_ns)),
+        comm: Some(Text::from_nul_terminated(&value.comm)),
+        exe_file: exe_file(value.exe_inode, value.exe_device),
+        uid: Some(value.uid),
+        parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
+        execed: Some(value.flags & process_flag::EXECED != 0),
+        ..Process::unknown(id, Life::Dead(death))
+    }
+}
+
+/// As wait(2) encodes it: signal in the low seven bits, a core in the eighth, the exit code above.
+fn exit_of(process: &ProcessKey, value: &ProcessValue) -> Exit {
+    let signal = (value.exit_code & 0x7f) as u8;
+    if signal == 0 {
+        return Exit::Code((value.exit_code >> 8) as u8);
+    }
+    let sent = value.killer_signal == u32::from(signal) && value.killer_pid != process.pid;
+    let sender = sent.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
+    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom: false }
+}
+

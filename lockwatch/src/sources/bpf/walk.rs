@@ -1,0 +1,168 @@
+//! Runs the walk over the kernel's own list of locks (DESIGN section 3.4): `/proc/locks` is never opened.
+
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    thread,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, RingBuf},
+    programs::{RawTracePoint, TestRun},
+};
+use lockwatch_common::{Cursor, WalkRecord, Wire, cursor};
+use rustix::{
+    fs::{FlockOperation, MemfdFlags, flock, memfd_create},
+    thread::{CpuSet, sched_setaffinity},
+};
+
+/// Steps of one run at first: about a millisecond, so that no CPU is kept from others for long. An attempt that finds
+/// the list changed between two runs begins again with longer ones.
+const BUDGET: u32 = 2_000;
+/// How much longer the runs of the next attempt are.
+const GROWTH: u32 = 8;
+/// How often a CPU's list is begun again before we say that the picture is not exact.
+const ATTEMPTS: usize = 6;
+
+/// The walk, loaded.
+pub struct Walker {
+    ring: RingBuf<MapData>,
+    cursor: Array<MapData, [u8; size_of::<Cursor>()]>,
+}
+
+/// What a walk has met.
+pub struct Walked {
+    /// Every granted lock, followed by those that wait for it.
+    pub records: Vec<WalkRecord>,
+    /// Why it may not be all, one sentence each.
+    pub gaps: Vec<String>,
+}
+
+impl Walker {
+    /// Loads the program. Needs `bpf_loop` (5.17).
+    pub fn load(ebpf: &mut Ebpf) -> Result<Self> {
+        program(ebpf)?.load().context("load the walk over the kernel's lock list (needs Linux 5.17)")?;
+        let ring = RingBuf::try_from(ebpf.take_map("WALK").context("map WALK")?)?;
+        let cursor = Array::try_from(ebpf.take_map("CURSOR").context("map CURSOR")?)?;
+        Ok(Self { ring, cursor })
+    }
+
+    /// Walks every CPU's list. The anchors and their locks are gone when it returns.
+    pub fn run(&mut self, ebpf: &mut Ebpf) -> Result<Walked> {
+        let mut walked = Walked { records: Vec::new(), gaps: Vec::new() };
+        let program = program(ebpf)?;
+        // A thread of its own, because it is moved from CPU to CPU.
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    for cpu in online_cpus()? {
+                        self.walk_cpu(program, cpu, &mut walked)?;
+                    }
+                    Ok::<(), anyhow::Error>(())
+                })
+                .join()
+                .map_err(|_| anyhow!("the walking thread panicked"))?
+        })?;
+        Ok(walked)
+    }
+
+    fn walk_cpu(&mut self, program: &RawTracePoint, cpu: usize, walked: &mut Walked) -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        if let Err(error) = sched_setaffinity(None, &set) {
+            walked.gaps.push(format!("locks taken on cpu {cpu} are missing: cannot run there ({error})"));
+            return Ok(());
+        }
+        let kept = walked.records.len();
+        let mut budget = BUDGET;
+        for _ in 0..ATTEMPTS {
+            let anchor = anchor()?;
+            if self.attempt(program, &anchor, budget, &mut walked.records)? {
+                return Ok(());
+            }
+            walked.records.truncate(kept);
+            budget = budget.saturating_mul(GROWTH);
+        }
+        walked.gaps.push(format!("the list of cpu {cpu} changed faster than it could be read"));
+        Ok(())
+    }
+
+    /// One way from the anchor to the list's end; false if the list was torn on the way.
+    fn attempt(
+        &mut self,
+        program: &RawTracePoint,
+        anchor: &OwnedFd,
+        budget: u32,
+        records: &mut Vec<WalkRecord>,
+    ) -> Result<bool> {
+        let mut cursor = Cursor {
+            node: 0,
+            previous: 0,
+            lock: 0,
+            waiter: 0,
+            anchor_fd: anchor.as_fd().as_raw_fd() as u32,
+            budget,
+            state: cursor::START,
+            depth: 0,
+        };
+        loop {
+            let mut bytes = [0; size_of::<Cursor>()];
+            bytes.copy_from_slice(cursor.bytes());
+            self.cursor.set(0, bytes, 0).context("set the walk's cursor")?;
+            program.test_run(Default::default()).context("run the walk")?;
+            cursor = Cursor::read(&self.cursor.get(&0, 0).context("get the walk's cursor")?).context("short cursor")?;
+            while let Some(item) = self.ring.next() {
+                records.push(WalkRecord::read(&item).context("short walk record")?);
+            }
+            match cursor.state {
+                cursor::MORE | cursor::FULL => {}
+                cursor::DONE => return Ok(true),
+                cursor::TORN => return Ok(false),
+                cursor::NO_ANCHOR => bail!("the walk did not find its anchor: this kernel's structs are not as its BTF says"),
+                state => bail!("the walk stopped in state {state}"),
+            }
+        }
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint> {
+    Ok(ebpf.program_mut("walk").context("program walk")?.try_into()?)
+}
+
+/// A flock on a private memory file: the newest lock of the CPU that we run on, and so the head of its list.
+fn anchor() -> Result<OwnedFd> {
+    let file = memfd_create("lockwatch-anchor", MemfdFlags::CLOEXEC).context("create the anchor")?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).context("lock the anchor")?;
+    Ok(file)
+}
+
+/// `/sys/devices/system/cpu/online`: "0-3,5".
+fn online_cpus() -> Result<Vec<usize>> {
+    let path = "/sys/devices/system/cpu/online";
+    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    parse_cpus(text.trim()).with_context(|| format!("parse {path}"))
+}
+
+fn parse_cpus(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists() {
+        let check = |text, expect: Option<Vec<usize>>| assert_eq!(parse_cpus(text), expect, "{text}");
+        check("0", Some(vec![0]));
+        check("0-3,5,8-9", Some(vec![0, 1, 2, 3, 5, 8, 9]));
+        check("", None);
+    }
+}

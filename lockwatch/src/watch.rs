@@ -1,0 +1,371 @@
+//! Watching: `orphans --watch` and `trace`. One loop over what the kernel tells; nothing is polled.
+//!
+//! A death whose locks outlive it, the release of a ghost, a long wait: each asks for one look, and what the look
+//! changes is printed. Everything else is answered from the kernel-side tables.
+
+mod changes;
+mod deaths;
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
+use lockwatch_core::{
+    lock::FileId,
+    observation::{Event, FileSeen, LockEvent, LockEventKind},
+    process::{Death, Life, Process, ProcessId},
+    report::{Host, Report, Settings, SourceState, SourceStatus, Verdict},
+    table::Table,
+    text::Text,
+    time::Timestamp,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use self::changes::{Alarms, Change};
+use crate::{
+    exit::Exit,
+    look::{self, Chosen},
+    output::event::{self, Event as Line},
+    request::Request,
+    sources::{
+        bpf::{
+            Bpf,
+            events::{News, Token, decode},
+            load::{Purpose, Way},
+        },
+        clock::Clock,
+        paths,
+    },
+};
+
+/// How often the counters of lost records are read: they cost a system call each.
+const LOSS_CHECK: Duration = Duration::from_secs(1);
+
+/// Follows orphaned and hot locks.
+pub fn orphans(request: &Request) -> Result<Exit> {
+    run(request, Purpose::Watch)
+}
+
+/// Follows lock operations.
+pub fn trace(request: &Request) -> Result<Exit> {
+    run(request, Purpose::Trace)
+}
+
+fn run(request: &Request, purpose: Purpose) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
+    runtime.block_on(async {
+        let mut watcher = Watcher::start(request, purpose)?;
+        match watcher.follow().await {
+            Err(error) if is_closed_pipe(&error) => Ok(Exit::Done),
+            result => result.map(|()| Exit::Done),
+        }
+    })
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+struct Watcher<'a> {
+    request: &'a Request,
+    purpose: Purpose,
+    chosen: Chosen,
+    bpf: Bpf,
+    table: Table,
+    alarms: Alarms,
+    host: Host,
+    /// Whose death asks for a look, whatever the kernel-side table says.
+    concern: HashSet<u32>,
+    /// Files with a ghost: a wait for one of them is news.
+    ghosts: HashSet<FileId>,
+    /// Waits that may get long, by file and process.
+    waits: HashMap<(FileId, u32), Timestamp>,
+    /// When a lock of the last report may get hot.
+    may_get_hot: Option<Timestamp>,
+    files: HashMap<FileId, FileSeen>,
+    dying: JoinSet<Dead>,
+    lost: u64,
+    look_due: bool,
+}
+
+impl<'a> Watcher<'a> {
+    fn start(request: &'a Request, purpose: Purpose) -> Result<Self> {
+        let only = match std::env::var("LOCKWATCH_PROBES").as_deref() {
+            Ok("tp_btf") => Some(Way::Typed),
+            Ok("raw_tracepoint") => Some(Way::Raw),
+            Ok("tracepoint") => Some(Way::Classic),
+            _ => None,
+        };
+        let bpf = Bpf::for_watching(purpose, only)
+            .context("watching needs BPF (lockwatch doctor says what is missing; lockwatch orphans looks once)")?;
+        Ok(Self {
+            request,
+            purpose,
+            chosen: look::choose(request)?,
+            bpf,
+            table: Table::new(Settings::default()),
+            alarms: Alarms::default(),
+            host: look::host(),
+            concern: HashSet::new(),
+            ghosts: HashSet::new(),
+            waits: HashMap::new(),
+            may_get_hot: None,
+            files: HashMap::new(),
+            dying: JoinSet::new(),
+            lost: 0,
+            look_due: true,
+        })
+    }
+
+    async fn follow(&mut self) -> Result<()> {
+        let mut news = AsyncFd::with_interest(self.bpf.take_news()?, Interest::READABLE).context("poll the ring")?;
+        let diagnostics = self.bpf.take_diagnostics()?;
+        let mut diagnostics = AsyncFd::with_interest(diagnostics, Interest::READABLE).context("poll the diagnostics")?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut losses = tokio::time::interval(LOSS_CHECK);
+        self.look()?;
+        self.announce()?;
+        loop {
+            if self.look_due {
+                self.look()?;
+            }
+            io::stdout().flush()?;
+            let hot_at = self.next_hot_check();
+            tokio::select! {
+                ready = news.readable_mut() => {
+                    let mut ready = ready.context("poll the ring")?;
+                    self.drain(ready.get_inner_mut())?;
+                    ready.clear_ready();
+                }
+                Some(through) = self.dying.join_next() => self.died(through.context("wait for a death")?)?,
+                () = sleep_until(hot_at.unwrap_or_else(far)), if hot_at.is_some() => self.check_waits(),
+                _ = losses.tick() => self.check_losses()?,
+                ready = diagnostics.readable_mut() => {
+                    let mut ready = ready.context("poll the diagnostics")?;
+                    ready.get_inner_mut().flush();
+                    ready.clear_ready();
+                }
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes everything that stands in the ring.
+    fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<()> {
+        let clock = Clock::read();
+        while let Some(record) = ring.next() {
+            match decode(&record, &clock) {
+                Some(News::Lock(event)) => self.lock_event(event)?,
+                Some(News::Dying { token, process }) => self.await_death(process.id, Some((token, process))),
+                None => log::warn!("a record of unknown kind in the ring"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Comes back to a dying process when it is through.
+    fn await_death(&mut self, id: ProcessId, seen: Option<(Token, Arc<Process>)>) {
+        self.dying.spawn(async move {
+            // A pidfd that cannot be had leaves only the look itself to tell what has survived.
+            let _ = deaths::through(id).await;
+            Dead { seen }
+        });
+    }
+
+    fn lock_event(&mut self, event: LockEvent) -> Result<()> {
+        let place = (event.file, event.process.pid);
+        match event.what {
+            LockEventKind::Waiting => {
+                self.waits.insert(place, event.at);
+                self.look_due |= self.ghosts.contains(&event.file);
+            }
+            LockEventKind::Granted | LockEventKind::WaitEnded => {
+                self.waits.remove(&place);
+                self.look_due |= self.ghosts.contains(&event.file);
+            }
+            LockEventKind::Released => self.look_due |= self.ghosts.contains(&event.file),
+            LockEventKind::Acquired | LockEventKind::Refused => {}
+        }
+        let released = self.table.apply(&Event::Lock(event.clone()));
+        if self.purpose == Purpose::Trace && self.wanted(&event) {
+            let held_ns = released.iter().find_map(|released| released.acquired_at).map(|since| {
+                u64::try_from(event.at.since(since).as_nanos()).unwrap_or(u64::MAX)
+            });
+            let file = self.file_of(&event);
+            self.print(&Line::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns })?;
+        }
+        Ok(())
+    }
+
+    /// What is known of the file of an event; found through the process that asked, while it lives.
+    fn file_of(&mut self, event: &LockEvent) -> FileSeen {
+        if let Some(seen) = self.files.get(&event.file) {
+            return seen.clone();
+        }
+        let seen = paths::of_process(Path::new("/proc"), event.process.pid, event.file).unwrap_or_default();
+        if seen.path.is_some() {
+            self.files.insert(event.file, seen.clone());
+        }
+        seen
+    }
+
+    fn wanted(&self, event: &LockEvent) -> bool {
+        let filter = &self.request.filter;
+        let any = |empty: bool, found: bool| empty || found;
+        any(filter.kinds.is_empty(), filter.kinds.contains(&event.kind))
+            && filter.pid.is_none_or(|pid| pid == event.process.pid)
+            && filter.comm.as_ref().is_none_or(|comm: &Text| *comm == event.comm)
+            && any(self.chosen.files.is_empty(), self.chosen.files.contains(&event.file))
+    }
+
+    /// A process is through.
+    fn died(&mut self, dead: Dead) -> Result<()> {
+        let Some((token, process)) = dead.seen else {
+            self.look_due = true;
+            return Ok(());
+        };
+        let at = match &process.life {
+            Life::Dead(Death { at: Some(at), .. }) => *at,
+            _ => Clock::read().now(),
+        };
+        self.table.apply(&Event::Died { at, process: Arc::clone(&process) });
+        self.look_due |= self.bpf.survived(&token) || self.concern.contains(&process.id.pid);
+        let filter = &self.request.filter;
+        let wanted = filter.pid.is_none_or(|pid| pid == process.id.pid)
+            && filter.comm.as_ref().is_none_or(|comm| Some(comm) == process.comm.as_ref());
+        if self.purpose == Purpose::Trace && wanted {
+            self.print(&Line::ProcessExit { at, process: &process })?;
+        }
+        Ok(())
+    }
+
+    /// Looks, says whose death it wants to hear of next, and tells what is new.
+    fn look(&mut self) -> Result<()> {
+        self.look_due = false;
+        self.table.see(self.bpf.look()?);
+        let report = self.report();
+        self.concern = concern(&report);
+        for late in self.bpf.watch(self.concern.iter().copied())? {
+            self.await_death(late, None);
+        }
+        self.tell(report)
+    }
+
+    fn report(&self) -> Report {
+        let (state, reason) = match self.bpf.attached() {
+            Some((_, without)) if !without.is_empty() => (SourceState::Degraded, Some(without.join("; "))),
+            _ => (SourceState::Ok, None),
+        };
+        let sources = [SourceStatus { name: "bpf", state, reason }];
+        self.table.report(Clock::read().now(), &self.host, &sources)
+    }
+
+    fn tell(&mut self, mut report: Report) -> Result<()> {
+        let now = report.taken_at;
+        self.chosen.keep(&mut report);
+        self.ghosts = report.locks.iter().filter(|lock| is_ghostly(lock)).map(|lock| lock.file).collect();
+        let hot_after = Settings::default().hot_after;
+        let colder = report.locks.iter().filter(|lock| is_ghostly(lock) && !lock.hot);
+        let waits = colder.flat_map(|lock| &lock.waiters).map(|waiter| waiter.since.unwrap_or(now));
+        self.may_get_hot = waits.min().map(|since| later(since, hot_after));
+        if self.purpose == Purpose::Trace {
+            self.files.extend(report.locks.iter().map(|lock| (lock.file, lock.file_seen.clone())));
+            return Ok(());
+        }
+        for change in self.alarms.update(&report) {
+            let at = now;
+            match &change {
+                Change::Orphaned(lock) => self.print(&Line::Orphaned { at, lock })?,
+                Change::Hot(lock) => self.print(&Line::Hot { at, lock })?,
+                Change::Cleared(lock) => self.print(&Line::Cleared { at, lock })?,
+                Change::AllClear => self.print(&Line::AllClear { at })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that from here on nothing is missed.
+    fn announce(&mut self) -> Result<()> {
+        let (orphaned, hot) = self.alarms.counts();
+        let locks = self.table.locks().len();
+        self.print(&Line::Watching { at: Clock::read().now(), locks, orphaned, hot })
+    }
+
+    fn print(&self, line: &Line<'_>) -> Result<()> {
+        Ok(event::write(line, self.request.format, &self.request.options, &mut io::stdout().lock())?)
+    }
+
+    /// When the next wait gets long enough to be looked at.
+    fn next_hot_check(&self) -> Option<Instant> {
+        let hot_after = Settings::default().hot_after;
+        let waits = self.waits.values().map(|since| later(*since, hot_after));
+        let at = waits.chain(self.may_get_hot).min()?;
+        Some(Instant::now() + at.since(Clock::read().now()))
+    }
+
+    /// Some wait is long: a look tells whether it is for a ghost, or part of a deadlock.
+    fn check_waits(&mut self) {
+        let (now, hot_after) = (Clock::read().now(), Settings::default().hot_after);
+        self.waits.retain(|_, since| later(*since, hot_after) > now);
+        self.may_get_hot = None;
+        self.look_due = true;
+    }
+
+    fn check_losses(&mut self) -> Result<()> {
+        let lost = self.bpf.lost()?;
+        if lost > self.lost {
+            let (at, count) = (Clock::read().now(), lost - self.lost);
+            self.lost = lost;
+            self.table.apply(&Event::Lost { at, count });
+            self.print(&Line::Lost { at, count })?;
+            self.look_due = true;
+        }
+        Ok(())
+    }
+}
+
+/// A process of which nothing is left; `seen` is empty for one whose exit we came too late to see.
+struct Dead {
+    seen: Option<(Token, Arc<Process>)>,
+}
+
+/// Whose death changes a verdict and would not be told by itself: everybody around a lock that is not plainly held,
+/// and those who took theirs before we watched.
+fn concern(report: &Report) -> HashSet<u32> {
+    let mut pids = HashSet::new();
+    for lock in &report.locks {
+        let acquirer = lock.acquirer.iter().filter(|process| process.life == Life::Alive).map(|process| process.id.pid);
+        if lock.verdict != Verdict::Held {
+            pids.extend(lock.holders.iter().filter_map(|holder| Some(holder.process.as_ref()?.id.pid)));
+            pids.extend(acquirer);
+        } else if lock.acquired_at.is_none() {
+            pids.extend(acquirer);
+        }
+    }
+    pids
+}
+
+fn is_ghostly(lock: &lockwatch_core::report::LockReport) -> bool {
+    lock.verdict == Verdict::Orphaned || lock.deadlock || lock.hot
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(at.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
