@@ -81,6 +81,8 @@ impl Drop for Stress {
     fn drop(&mut self) {
         // SIGKILL ends stopped processes too. The leader is reaped last, so the group's number stays its own.
         self.signal(Signal::KILL);
+        // They must be gone before their directory is.
+        until("stress-ng is gone", || self.threads().all(|stat| state(&stat) == 'Z').then_some(()));
     }
 }
 
