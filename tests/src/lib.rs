@@ -1,1 +1,27 @@
-//! placeholder
+//! Tests of lockwatch against the real kernel, and what they are made of.
+//!
+//! A [`Locker`] is a process that takes any lock in any way when it is told to; a [`Scene`] is the directory in which
+//! it does so; [`lockwatch`] and [`Watcher`] run the program under test. [`proc_locks`], [`contract`] and [`holders`]
+//! know what the answer should be, and share no code with lockwatch: two readers of one truth must not share an error.
+//!
+//! Nothing here waits for time: a locker answers every command, a watcher says when it watches, and every wait for a
+//! state of the kernel has a deadline ([`PATIENCE`]) after which the test fails.
+//! Failures of the harness panic: they fail the test that met them, and everything it started ends with it.
+
+pub mod contract;
+mod harness;
+pub mod locker;
+pub mod sys;
+
+pub use harness::{
+    left_out::{left_out, needs_bpf, needs_program, needs_root, sources},
+    lines::Lines,
+    locker::{Locker, Wait},
+    look::{document, document_of, items, list, only, pids, verdict},
+    proc_locks::{ProcLock, holders, proc_locks, proc_locks_of},
+    process::Process,
+    program::{Run, lockwatch, lockwatch_command, lockwatch_path, program},
+    scene::Scene,
+    until::{PATIENCE, until},
+    watcher::{Event, Watcher},
+};

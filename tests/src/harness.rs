@@ -1,0 +1,12 @@
+//! What tests hold in their hands; `lib.rs` names it.
+
+pub(crate) mod left_out;
+pub(crate) mod lines;
+pub(crate) mod locker;
+pub(crate) mod look;
+pub(crate) mod proc_locks;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod scene;
+pub(crate) mod until;
+pub(crate) mod watcher;

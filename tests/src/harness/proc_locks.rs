@@ -1,0 +1,123 @@
+//! `/proc/locks` and `/proc/PID/fd`, read as plainly as possible: the judge of lockwatch's own reading.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// One line of `/proc/locks` (proc_locks(5); fs/locks.c lock_get_status, 6.18).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcLock {
+    /// `flock`, `posix`, `ofd`, `lease`, `delegation`, or the kernel's word if it is another.
+    pub kind: String,
+    /// `read`, `write`, or the kernel's word.
+    pub mode: String,
+    /// The acquirer's number; `None` for -1 (OFD locks) and 0 (of another pid namespace).
+    pub pid: Option<u32>,
+    /// The device.
+    pub major: u32,
+    /// The device.
+    pub minor: u32,
+    /// The inode.
+    pub inode: u64,
+    /// First byte.
+    pub start: u64,
+    /// Last byte; `None` for EOF.
+    pub end: Option<u64>,
+    /// Whether it is a request in the queue (`->`) and not a lock.
+    pub waits: bool,
+}
+
+impl ProcLock {
+    /// Reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace().skip(1).peekable();
+        let waits = words.next_if_eq(&"->").is_some();
+        let kind = match words.next()? {
+            "OFDLCK" => "ofd".to_owned(),
+            "DELEG" => "delegation".to_owned(),
+            other => other.to_ascii_lowercase(),
+        };
+        let mode = words.nth(1)?.to_ascii_lowercase();
+        let pid: i64 = words.next()?.parse().ok()?;
+        let mut file = words.next()?.split(':');
+        let major = u32::from_str_radix(file.next()?, 16).ok()?;
+        let minor = u32::from_str_radix(file.next()?, 16).ok()?;
+        let inode = file.next()?.parse().ok()?;
+        let start = words.next()?.parse().ok()?;
+        let end = words.next()?.parse().ok();
+        Some(Self {
+            kind,
+            mode,
+            pid: u32::try_from(pid).ok().filter(|pid| *pid != 0),
+            major,
+            minor,
+            inode,
+            start,
+            end,
+            waits,
+        })
+    }
+}
+
+/// Every lock and every request of the host, in the kernel's order.
+///
+/// # Panics
+///
+/// When the file cannot be read, or has a line that this parser does not know.
+pub fn proc_locks() -> Vec<ProcLock> {
+    let text = fs::read_to_string("/proc/locks").unwrap_or_else(|e| panic!("read /proc/locks: {e}"));
+    text.lines().map(|line| ProcLock::parse(line).unwrap_or_else(|| panic!("strange line: {line}"))).collect()
+}
+
+/// Those of one file. (By inode number alone: devices differ between `stat` and `/proc/locks` on some file systems.)
+pub fn proc_locks_of(path: &Path) -> Vec<ProcLock> {
+    let inode = inode(path);
+    proc_locks().into_iter().filter(|lock| lock.inode == inode).collect()
+}
+
+/// The processes that have the file open, with the command name of each, by number.
+pub fn holders(path: &Path) -> Vec<(u32, String)> {
+    let wanted = fs::metadata(path).unwrap_or_else(|e| panic!("stat {}: {e}", path.display()));
+    let same = |fd: PathBuf| fs::metadata(fd).is_ok_and(|m| (m.dev(), m.ino()) == (wanted.dev(), wanted.ino()));
+    let mut found: Vec<_> = entries(Path::new("/proc"))
+        .filter_map(|dir| {
+            let pid = dir.file_name()?.to_str()?.parse().ok()?;
+            entries(&dir.join("fd")).any(same).then_some(())?;
+            Some((pid, fs::read_to_string(dir.join("comm")).ok()?.trim_end().to_owned()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::metadata(path).unwrap_or_else(|e| panic!("stat {}: {e}", path.display())).ino()
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read() {
+        let check = |line: &str, kind: &str, mode: &str, pid, end, waits| {
+            let lock = ProcLock::parse(line).unwrap();
+            assert_eq!(
+                (lock.kind.as_str(), lock.mode.as_str(), lock.pid, lock.end, lock.waits),
+                (kind, mode, pid, end, waits)
+            );
+            assert_eq!((lock.major, lock.minor, lock.inode), (0xfe, 0, 5678));
+        };
+        check("1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF", "flock", "write", Some(1234), None, false);
+        check("2: OFDLCK ADVISORY  READ -1 fe:00:5678 3 9", "ofd", "read", None, Some(9), false);
+        check("2:     -> POSIX  ADVISORY  WRITE 7 fe:00:5678 0 EOF", "posix", "write", Some(7), None, true);
+        check("3: LEASE  ACTIVE    READ 1234 fe:00:5678 0 EOF", "lease", "read", Some(1234), None, false);
+        check("3: LEASE  BREAKING  UNLCK 1234 fe:00:5678 0 EOF", "lease", "unlck", Some(1234), None, false);
+    }
+}

@@ -1,0 +1,58 @@
+//! Where a test plays.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use tempfile::TempDir;
+
+use super::locker::Locker;
+
+/// A directory of its own, gone when the test is.
+#[derive(Debug)]
+pub struct Scene {
+    dir: TempDir,
+    sockets: AtomicU32,
+}
+
+impl Scene {
+    /// An empty one, open to every user.
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
+    pub fn new() -> Self {
+        let dir = TempDir::with_prefix("lockwatch-").unwrap_or_else(|e| panic!("make a temporary directory: {e}"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
+            .unwrap_or_else(|e| panic!("open {} to everybody: {e}", dir.path().display()));
+        Self { dir, sockets: AtomicU32::new(0) }
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A name in it, of which nothing need exist.
+    pub fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.dir.path().join(name.as_ref())
+    }
+
+    /// An empty file in it.
+    pub fn file(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, "").unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        path
+    }
+
+    /// A name for a socket that nobody else uses.
+    pub fn socket(&self) -> PathBuf {
+        self.path(format!("socket-{}", self.sockets.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A new locker.
+    pub fn locker(&self) -> Locker {
+        Locker::start()
+    }
+}

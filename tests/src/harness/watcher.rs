@@ -1,0 +1,109 @@
+//! A lockwatch that watches while a test acts.
+
+use std::{ffi::OsStr, path::Path, process::Stdio, time::Instant};
+
+use serde_json::Value;
+
+use super::{
+    lines::{Heard, Lines},
+    process::Process,
+    program::lockwatch_command,
+};
+
+/// A running `orphans --watch` or `trace`; it ends when this value does.
+pub struct Watcher {
+    process: Process,
+    lines: Lines,
+}
+
+/// One line that it printed.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When the line was read.
+    pub heard: Instant,
+    /// The object on it.
+    pub json: Value,
+}
+
+impl Watcher {
+    /// `lockwatch orphans --watch --ndjson PATH`, once it watches.
+    pub fn orphans(paths: &[&Path]) -> Self {
+        let mut args = vec![OsStr::new("orphans"), OsStr::new("--watch"), OsStr::new("--ndjson")];
+        args.extend(paths.iter().map(|path| path.as_os_str()));
+        Self::start(&args)
+    }
+
+    /// `lockwatch trace --ndjson --path PATH`, once it watches.
+    pub fn trace(path: &Path) -> Self {
+        Self::start(&[OsStr::new("trace"), OsStr::new("--ndjson"), OsStr::new("--path"), path.as_os_str()])
+    }
+
+    /// Returns after the `watching` event: probes are attached, and the first picture is complete.
+    fn start(args: &[&OsStr]) -> Self {
+        let mut child = lockwatch_command()
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start lockwatch {args:?}: {e}"));
+        let stdout = child.stdout.take().unwrap_or_else(|| panic!("lockwatch has no standard output"));
+        let watcher = Self { process: Process::of_child(child), lines: Lines::from(stdout) };
+        watcher.wait_for("watching", |event| event.is("watching"));
+        watcher
+    }
+
+    /// Waits for an event, past or to come, that `wanted` accepts.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come; `what` names it.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+        let found = self.lines.find(|lines| lines.iter().map(Event::parse).find(&wanted));
+        found.unwrap_or_else(|| panic!("no {what} event in:\n{}", self.lines.heard().join("\n")))
+    }
+
+    /// Waits until each of these has come, by name and process, in this order; others may come between them.
+    ///
+    /// # Panics
+    ///
+    /// When they do not.
+    pub fn wait_for_each(&self, wanted: &[(&str, u32)]) -> Vec<Event> {
+        let found = self.lines.find(|lines| {
+            let mut events = lines.iter().map(Event::parse);
+            wanted.iter().map(|(name, pid)| events.find(|event| event.is(name) && event.by(*pid))).collect()
+        });
+        found.unwrap_or_else(|| panic!("no {wanted:?} in this order in:\n{}", self.lines.heard().join("\n")))
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.lines.find(|lines| Some(lines.iter().map(Event::parse).collect())).unwrap_or_default()
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl Event {
+    fn parse((heard, line): &Heard) -> Self {
+        let json: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in the event {line}"));
+        assert_eq!(json["schema"], "lockwatch.event/1", "{line}");
+        Self { heard: *heard, json }
+    }
+
+    /// Whether it is called so.
+    pub fn is(&self, name: &str) -> bool {
+        self.json["event"] == name
+    }
+
+    /// Whether it is about a lock of this file.
+    pub fn about(&self, path: &Path) -> bool {
+        self.json["lock"]["file"]["path"].as_str().is_some_and(|p| Path::new(p) == path)
+    }
+
+    /// Whether its process has this number.
+    pub fn by(&self, pid: u32) -> bool {
+        self.json["process"]["pid"] == pid
+    }
+}

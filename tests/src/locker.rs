@@ -1,0 +1,33 @@
+//! The locker: takes any lock in any way, one command a line, one answer a line.
+//!
+//! ```text
+//! open PATH [ro|rw|wo] [cloexec] [as FD]    ok FD
+//! dup FD [as FD]    close FD                ok FD | ok
+//! flock FD sh|ex [nb|wait|block]            ok | ok waiting N, later granted N | ended N EINTR
+//! posix FD r|w START LEN [nb|wait|block]    (LEN 0: to the end of the file)
+//! ofd FD r|w START LEN [nb|wait|block]
+//! lease FD r|w
+//! unflock FD    posixun FD START LEN    ofdun FD START LEN    unlease FD
+//! interrupt N                               SIGUSR1 for the thread of wait N
+//! fork SOCKET                               ok PID; the child connects to SOCKET and takes its commands there
+//! spawn PROGRAM [ARG…]                      ok PID; it inherits every descriptor opened without cloexec
+//! exec PROGRAM [ARG…]                       ok, then the channel closes
+//! wait PID                                  ok code N | ok signal N
+//! bind SOCKET                               ok FD; a datagram socket for recvfd
+//! sendfd FD SOCKET    recvfd FD [as FD]     ok | ok FD
+//! setsid    comm NAME    pid    pidfile FD    write FD TEXT
+//! leader-exit                               the main thread ends, the process lives on
+//! raise SIGNAL    exit CODE
+//! ```
+//!
+//! `nb` asks once (`err EAGAIN`), `wait` waits in a thread of its own, `block` waits in the driver's thread, which
+//! then is deaf until the lock is granted or a signal comes. Words are percent-encoded. The first line it prints is
+//! `locker PID`. It ends when its channel closes, and after [`LIFE_SECONDS`] in any case.
+
+mod channel;
+mod command;
+mod driver;
+mod lock;
+pub mod words;
+
+pub use driver::{LIFE_SECONDS, main};

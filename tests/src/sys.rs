@@ -1,0 +1,182 @@
+//! The system calls that the locker is made of, as safe functions. Numbers of descriptors are plain integers here,
+//! because a test says "fd 9" and means it.
+
+use std::{
+    ffi::{CString, c_int},
+    io,
+};
+
+/// Which kind of byte-range lock: the process's (POSIX) or the open file description's (OFD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeKind {
+    /// F_SETLK, F_SETLKW.
+    Posix,
+    /// F_OFD_SETLK, F_OFD_SETLKW.
+    Ofd,
+}
+
+/// open(2) with the given flags, mode 0644.
+pub fn open(path: &[u8], flags: c_int) -> io::Result<i32> {
+    let path = CString::new(path)?;
+    // SAFETY: `path` is NUL-terminated and lives through the call.
+    check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CREAT, 0o644) })
+}
+
+/// close(2).
+pub fn close(fd: i32) -> io::Result<()> {
+    // SAFETY: no Rust value owns the descriptors that a locker is told about.
+    check(unsafe { libc::close(fd) }).map(drop)
+}
+
+/// read(2).
+pub fn read(fd: i32, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is writable for its whole length.
+    let n = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// write(2).
+pub fn write(fd: i32, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: `bytes` is readable for its whole length.
+    let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// ftruncate(2) to nothing, and back to the beginning.
+pub fn empty(fd: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::ftruncate(fd, 0) })?;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::lseek(fd, 0, libc::SEEK_SET) } as c_int).map(drop)
+}
+
+/// dup(2).
+pub fn dup(fd: i32) -> io::Result<i32> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::dup(fd) })
+}
+
+/// dup3(2): `fd` becomes reachable as `number`, whatever was there.
+pub fn dup_as(fd: i32, number: i32, cloexec: bool) -> io::Result<i32> {
+    // SAFETY: takes numbers only; the locker keeps its own channel out of reach of small numbers.
+    check(unsafe { libc::dup3(fd, number, if cloexec { libc::O_CLOEXEC } else { 0 }) })
+}
+
+/// fcntl(2) F_DUPFD_CLOEXEC: a duplicate numbered `from` or higher that survives no exec.
+pub fn dup_above(fd: i32, from: i32) -> io::Result<i32> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, from) })
+}
+
+/// flock(2); `operation` is LOCK_SH, LOCK_EX or LOCK_UN, perhaps with LOCK_NB.
+pub fn flock(fd: i32, operation: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::flock(fd, operation) }).map(drop)
+}
+
+/// fcntl(2) F_SETLK and its kin; `lock` is F_RDLCK, F_WRLCK or F_UNLCK, `len` 0 means to the end of the file.
+pub fn range_lock(fd: i32, kind: RangeKind, lock: c_int, start: i64, len: i64, wait: bool) -> io::Result<()> {
+    let command = match (kind, wait) {
+        (RangeKind::Posix, false) => libc::F_SETLK,
+        (RangeKind::Posix, true) => libc::F_SETLKW,
+        (RangeKind::Ofd, false) => libc::F_OFD_SETLK,
+        (RangeKind::Ofd, true) => libc::F_OFD_SETLKW,
+    };
+    // l_pid must be 0 for OFD locks (fcntl(2)).
+    let request =
+        libc::flock { l_type: lock as i16, l_whence: libc::SEEK_SET as i16, l_start: start, l_len: len, l_pid: 0 };
+    // SAFETY: `request` is what these commands read, and lives through the call.
+    check(unsafe { libc::fcntl(fd, command, &raw const request) }).map(drop)
+}
+
+/// fcntl(2) F_SETLEASE; `lock` is F_RDLCK, F_WRLCK or F_UNLCK.
+pub fn lease(fd: i32, lock: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, lock) }).map(drop)
+}
+
+/// fork(2): `None` in the child, its number in the parent.
+pub fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: the child goes on with one thread; glibc makes malloc usable in it, and the locker keeps no lock of its
+    // own across a fork (its output is one write(2) a line).
+    let pid = check(unsafe { libc::fork() })?;
+    Ok((pid != 0).then_some(pid))
+}
+
+/// _exit(2), without any of Rust's or C's farewells.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends this thread alone, as exit(2) means it in the kernel: a main thread becomes a zombie while others live on.
+pub fn exit_thread() -> ! {
+    // SAFETY: ends the thread; the caller has given away everything that it owned.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    exit(127)
+}
+
+/// setsid(2).
+pub fn setsid() -> io::Result<()> {
+    // SAFETY: takes nothing.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// alarm(2): SIGALRM ends the process after so many seconds, even if it has become another program by then.
+pub fn alarm(seconds: u32) {
+    // SAFETY: takes a number only.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// prctl(2) PR_SET_PDEATHSIG: SIGKILL when the thread that forked this process ends.
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// prctl(2) PR_SET_NAME: the command name of this thread.
+pub fn set_comm(name: &[u8]) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: `name` is NUL-terminated and lives through the call.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// kill(2).
+pub fn kill(pid: i32, signal: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// gettid(2).
+pub fn thread_id() -> i32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }
+}
+
+/// tgkill(2): a signal for one thread of this process.
+pub fn kill_thread(tid: i32, signal: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) } as c_int).map(drop)
+}
+
+/// Gives `signal` a handler that does nothing and restarts nothing, so that it ends waits with EINTR.
+pub fn interrupt_on(signal: c_int) -> io::Result<()> {
+    extern "C" fn nothing(_: c_int) {}
+    // SAFETY: an all-zero sigaction is a valid one: no flags, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as *const () as usize;
+    // SAFETY: the handler does nothing, so it is async-signal-safe; `action` lives through the call.
+    check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
+/// waitpid(2): the wait status of a child.
+pub fn wait_for(pid: i32) -> io::Result<std::process::ExitStatus> {
+    let mut status = 0;
+    // SAFETY: `status` lives through the call.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
+    Ok(std::os::unix::process::ExitStatusExt::from_raw(status))
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
