@@ -27,7 +27,7 @@ pub struct LockRecord {
     pub end: u64,
     /// Who did it.
     pub process: ProcessKey,
-    /// Read or write; for a release, what was released is not known here.
+    /// Read or write; for a release, what its owner took last.
     pub ty: u32,
     /// FL_* bits.
     pub flags: u32,

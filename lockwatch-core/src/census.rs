@@ -11,7 +11,8 @@ use crate::{
 /// What a lock tells about the acquirer of which only the number is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trace {
-    /// Whether the living process of that number is among the lock's holders.
+    /// Whether the living process of that number is among the lock's holders, or the parent of one that was born after
+    /// it: a child has its descriptors from its parent, and both cannot have them from an earlier user of the number.
     pub holds: bool,
     /// When the lock was taken, if that is known.
     pub acquired_at: Option<Timestamp>,

@@ -160,11 +160,11 @@ impl Table {
 
     fn apply_lock(&mut self, event: &LockEvent) -> Vec<Released> {
         match event.what {
-            LockEventKind::Refused => Vec::new(),
+            LockEventKind::Refused => self.give_up_for_conversion(event),
             LockEventKind::Waiting => {
                 self.meet(event);
                 self.wait(event);
-                Vec::new()
+                self.give_up_for_conversion(event)
             }
             LockEventKind::WaitEnded => {
                 self.end_wait(event);
@@ -180,8 +180,17 @@ impl Table {
         }
     }
 
+    /// A flock request drops its owner's lock of another mode before it looks for conflicts: a conversion that is
+    /// refused or has to wait has lost it (fs/locks.c flock_lock_inode, 6.18).
+    fn give_up_for_conversion(&mut self, event: &LockEvent) -> Vec<Released> {
+        if event.kind == Kind::Flock { self.release(event) } else { Vec::new() }
+    }
+
     fn acquire(&mut self, event: &LockEvent) {
         let spans = self.locks.entry((event.file, event.kind, event.owner)).or_default();
+        if event.kind == Kind::Flock && spans.first().is_some_and(|span| span.mode == event.mode) {
+            return; // the lock that is there stays, with its acquirer (fs/locks.c flock_lock_inode, 6.18)
+        }
         let mut held = Held {
             acquirer: Some(event.process),
             acquired_at: Some(event.at),

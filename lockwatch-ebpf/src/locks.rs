@@ -65,7 +65,8 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         if let Some(held) = release(request) {
             count(counter::RELEASED + kind);
             if tracing() || tasks::is_gone(&held.process) {
-                emit::<K>(request, what::RELEASED, 0);
+                let released = Request { ty: held.ty, ..*request };
+                emit::<K>(&released, what::RELEASED, 0);
             }
         }
         return;
@@ -254,17 +255,17 @@ pub fn on_interrupted<K: Kernel>() {
             flags: wait.flags,
             inode: core::ptr::null(),
         };
-        emit_for(&request, what::WAIT_ENDED, now() - wait.since_ns, wait.process);
+        emit_for::<K>(&request, what::WAIT_ENDED, now() - wait.since_ns, wait.process);
     }
 }
 
 #[inline(always)]
 fn emit<K: Kernel>(request: &Request, what: u32, waited_ns: u64) {
-    emit_for(request, what, waited_ns, tasks::key::<K>(K::current()));
+    emit_for::<K>(request, what, waited_ns, tasks::key::<K>(K::current()));
 }
 
 #[inline(always)]
-fn emit_for(request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
+fn emit_for<K: Kernel>(request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
     let Some(mut entry) = EVENTS.reserve::<LockRecord>(0) else {
         count(counter::RING_LOST);
         return;
@@ -280,7 +281,7 @@ fn emit_for(request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
         process,
         ty: request.ty,
         flags: request.flags,
-        comm: tasks::comm(),
+        comm: tasks::comm::<K>(K::current()),
     });
     entry.submit(0);
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid},
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid},
 };
 use aya_log_ebpf::{debug, warn};
 use lockwatch_common::{
@@ -10,7 +10,7 @@ use lockwatch_common::{
 };
 
 use crate::{
-    kernel::{Kernel, at, atomic_add, now},
+    kernel::{Kernel, Probed, at, atomic_add, now},
     locks,
     maps::{EVENTS, PROCESSES, WATCHED, count},
 };
@@ -25,10 +25,11 @@ pub fn key<K: Kernel>(task: *const u8) -> ProcessKey {
     ProcessKey { start_ns: K::load(leader, at!(task_start)), pid: K::load(task, at!(task_tgid)), pad: 0 }
 }
 
-/// The running thread's command name.
+/// The command name of a thread's process: its leader's, for threads give themselves names of their own.
 #[inline(always)]
-pub fn comm() -> [u8; COMM_LEN] {
-    bpf_get_current_comm().unwrap_or([0; COMM_LEN])
+pub fn comm<K: Kernel>(task: *const u8) -> [u8; COMM_LEN] {
+    let leader: *const u8 = K::load(task, at!(task_group_leader));
+    Probed::load(leader, at!(task_comm))
 }
 
 /// Adds to the number of locks that a process's notes count.
@@ -60,7 +61,7 @@ pub fn is_gone(process: &ProcessKey) -> bool {
 pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process: &ProcessKey) {
     if PROCESSES.get_ptr(process).is_none() {
         let mut value = describe::<K>(task);
-        value.comm = comm();
+        value.comm = comm::<K>(task);
         // SAFETY: a helper without arguments.
         value.cgroup = unsafe { bpf_get_current_cgroup_id() };
         enter(ctx, process, &value);
@@ -76,8 +77,7 @@ fn enter<C: EbpfContext>(ctx: &C, process: &ProcessKey, value: &ProcessValue) {
     }
 }
 
-/// What the kernel knows of a process. Its command name is for the caller to add: only the running thread's comes
-/// without a race.
+/// What the kernel knows of a process, but its command name and cgroup.
 #[inline(always)]
 fn describe<K: Kernel>(task: *const u8) -> ProcessValue {
     let cred: *const u8 = K::load(task, at!(task_cred));
@@ -171,7 +171,7 @@ fn finish<K: Kernel>(value: &mut ProcessValue, task: *const u8, signal: *const u
     let own: u32 = K::load(task, at!(task_exit_code));
     value.died_ns = now();
     value.exit_code = if of_group != 0 { of_group } else { own };
-    value.comm = comm();
+    value.comm = comm::<K>(task);
 }
 
 #[inline(always)]
@@ -202,7 +202,7 @@ pub fn on_fork<K: Kernel, C: EbpfContext>(ctx: &C, parent: *const u8, child: *co
         return;
     }
     let mut value = describe::<K>(child);
-    value.comm = comm();
+    value.comm = comm::<K>(child);
     value.flags = process_flag::HEIR;
     enter(ctx, &key::<K>(child), &value);
 }
@@ -217,7 +217,7 @@ pub fn on_exec<K: Kernel>() {
     unsafe {
         (*value).exe_inode = exe_inode;
         (*value).exe_device = exe_device;
-        (*value).comm = comm();
+        (*value).comm = comm::<K>(task);
         (*value).flags |= process_flag::EXECED;
     }
 }
@@ -235,6 +235,6 @@ pub fn on_signal_sent<K: Kernel>(signal: u32, target: *const u8, result: i32) {
     unsafe {
         (*value).killer_signal = signal;
         (*value).killer_pid = sender;
-        (*value).killer_comm = comm();
+        (*value).killer_comm = comm::<K>(K::current());
     }
 }

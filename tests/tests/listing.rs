@@ -30,7 +30,10 @@ fn every_kind_mode_and_range() {
         assert_eq!(seen["file"]["inode"], fs::metadata(&path).unwrap().ino(), "{context}");
         assert_eq!(seen["file"]["deleted"], false, "{context}");
         assert_eq!(verdict(&seen), "held", "{context}");
-        assert_eq!(seen["holders_complete"], true, "{context}");
+        // The iterator is denied nothing; reading /proc may be, by a process that no root may look into.
+        if source == "bpf" {
+            assert_eq!(seen["holders_complete"], true, "{context}");
+        }
         let holder = &items(&seen["holders"])[0];
         assert_eq!((&holder["pid"], &holder["via"]), (&json!(locker.pid()), &json!("fd")), "{context}");
         assert_eq!((&holder["comm"], &holder["fd"]), (&json!("locker"), &json!(9)), "{context}");
@@ -195,16 +198,17 @@ fn sources_agree_on_ids() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = locker(&scene, &path, "posix 9 w 0 1");
-    locker.tell("posix 9 w 10 1");
-    locker.tell("posix 9 r 20 1");
-    locker.tell("flock 9 sh");
+    let mut locker = locker(&scene, &path, "flock 9 sh");
     // Equals in everything that an id is made of but their rank: two descriptions of one process.
     for fd in [10, 11] {
         locker.open(&path, &format!("rw as {fd}"));
         locker.tell(&format!("flock {fd} sh"));
         locker.tell(&format!("ofd {fd} r 100 1"));
     }
+    // Last: closing any descriptor of the file, as opening under a number does, drops them.
+    locker.tell("posix 9 w 0 1");
+    locker.tell("posix 9 w 10 1");
+    locker.tell("posix 9 r 20 1");
     let ids = |source| {
         let mut ids: Vec<_> = list(source, &path).iter().map(|lock| lock["id"].as_str().unwrap().to_owned()).collect();
         ids.sort();

@@ -94,7 +94,11 @@ impl Table {
     }
 
     fn acquirer(&self, id: ProcessId, held: &Held) -> Arc<Process> {
-        let holds = held.holders.iter().any(|h| h.process.is_some_and(|p| p.pid == id.pid));
+        let born = self.census.living.get(&id.pid).and_then(|living| living.id.start);
+        let is_child = |p: &Process| p.parent == Some(id.pid) && born.is_some() && p.id.start >= born;
+        let begot = |pid: u32| self.census.living.get(&pid).is_some_and(|p| is_child(p));
+        let mut holders = held.holders.iter().filter_map(|h| Some(h.process?.pid));
+        let holds = holders.any(|pid| pid == id.pid || begot(pid));
         self.census.acquirer(id, Trace { holds, acquired_at: held.acquired_at, tenant: held.tenant })
     }
 

@@ -100,7 +100,11 @@ mod tests {
         let mut found = classes(items, |a, b| files(*a, *b)).unwrap();
         found.iter_mut().for_each(|class| class.sort_unstable());
         found.sort();
-        assert_eq!(found, [vec![descriptor(&a), descriptor(&dup)], vec![descriptor(&b)]]);
+        // Other tests open and close files meanwhile: which of them has the lower number is not ours to say.
+        let mut expect = [vec![descriptor(&a), descriptor(&dup)], vec![descriptor(&b)]];
+        expect.iter_mut().for_each(|class| class.sort_unstable());
+        expect.sort();
+        assert_eq!(found, expect);
         assert_eq!(tables(task, task).unwrap(), Ordering::Equal);
     }
 

@@ -1,6 +1,12 @@
 //! What a host must have for a test, and saying loudly when it has not.
 
-use std::{env, fs::OpenOptions, io::Write, path::Path, sync::OnceLock};
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
+    path::Path,
+    sync::OnceLock,
+};
 
 use super::program::lockwatch;
 
@@ -51,6 +57,35 @@ pub fn needs_program(name: &str, program: &str) -> bool {
 /// The sources that a test is to be run with: `procfs`, and `bpf` where it works.
 pub fn sources(name: &str) -> Vec<&'static str> {
     if needs_bpf(&format!("{name} with --source bpf")) { vec!["procfs", "bpf"] } else { vec!["procfs"] }
+}
+
+/// The sources that can judge here: `/proc` cannot if some process may not be looked into, even by root.
+pub fn sources_that_see_all(name: &str) -> Vec<&'static str> {
+    let denied = pids().into_iter().find(|pid| {
+        fs::read_dir(format!("/proc/{pid}/fdinfo")).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    });
+    let mut sources = sources(name);
+    if let Some(pid) = denied {
+        left_out(&format!("{name} with --source procfs"), &format!("not even root may look into pid {pid}"));
+        sources.retain(|source| *source != "procfs");
+    }
+    sources
+}
+
+/// Whether process numbers have begun again since boot: then they no longer tell who is older.
+pub fn numbers_have_wrapped() -> bool {
+    let start = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse::<u64>().ok()
+    };
+    let mut births: Vec<_> = pids().iter().filter_map(|pid| Some((start(pid)?, *pid))).collect();
+    births.sort_unstable();
+    births.windows(2).any(|pair| pair[0].0 < pair[1].0 && pair[0].1 > pair[1].1)
+}
+
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn bpf_problem() -> Option<String> {
