@@ -20,6 +20,7 @@ const OFFSET_MAX: u64 = i64::MAX as u64;
 const SCAN: usize = 32;
 
 /// A lock request as a probe shows it.
+#[derive(Clone, Copy)]
 pub struct Request {
     pub lock: LockKey,
     pub start: u64,
@@ -61,14 +62,7 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
     }
     let kind = if request.lock.kind < counter::KINDS { request.lock.kind } else { kind::LEASE };
     if request.ty == ty::UNLOCK {
-        // A close tells of every lock that the closer might have had: only one that is noted was there.
-        if let Some(held) = release(request) {
-            count(counter::RELEASED + kind);
-            if tracing() || tasks::is_gone(&held.process) {
-                let released = Request { ty: held.ty, ..*request };
-                emit::<K>(&released, what::RELEASED, 0);
-            }
-        }
+        on_unlock::<K>(request);
         return;
     }
     if ret != 0 && request.lock.kind == kind::FLOCK {
@@ -96,6 +90,24 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
                 emit::<K>(request, what::REFUSED, 0);
             }
         }
+    }
+}
+
+/// A close tells of every lock that the closer might have had: only one that is noted was there. That of an OFD lock
+/// comes as one of a POSIX lock, with the open file as its owner (fs/locks.c locks_remove_file, 6.18).
+#[inline(always)]
+fn on_unlock<K: Kernel>(request: &Request) {
+    let mut request = *request;
+    let mut noted = release(&request);
+    if noted.is_none() && request.lock.kind == kind::POSIX && request.flags & fl::CLOSE != 0 {
+        request.lock.kind = kind::OFD;
+        noted = release(&request);
+    }
+    let Some(held) = noted else { return };
+    count(counter::RELEASED + request.lock.kind);
+    if tracing() || tasks::is_gone(&held.process) {
+        request.ty = held.ty;
+        emit::<K>(&request, what::RELEASED, 0);
     }
 }
 
