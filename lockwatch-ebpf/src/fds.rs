@@ -39,7 +39,8 @@ extern "C" fn fds(context: *const c_void) -> u32 {
 #[inline(always)]
 unsafe fn visit(context: *const Context) {
     // SAFETY: fields of the context.
-    let (task, file) = unsafe { (read_volatile(&raw const (*context).task), read_volatile(&raw const (*context).file)) };
+    let (task, file) =
+        unsafe { (read_volatile(&raw const (*context).task), read_volatile(&raw const (*context).file)) };
     if task.is_null() || file.is_null() {
         return; // the end of the iteration
     }

@@ -4,7 +4,9 @@
 //! later the same request with 0. A wait that a signal ends shows up in `tasks`.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid};
-use lockwatch_common::{HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, WaitValue, counter, fl, kind, ty, what};
+use lockwatch_common::{
+    HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, WaitValue, counter, fl, kind, ty, what,
+};
 
 use crate::{
     kernel::{Kernel, Probed, at, now, tracing},
@@ -144,8 +146,7 @@ pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
 fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     let task = K::current();
     let process = tasks::key::<K>(task);
-    let value =
-        HeldValue { process, at_ns: now(), start: request.start, end: request.end, ty: request.ty, pad: 0 };
+    let value = HeldValue { process, at_ns: now(), start: request.start, end: request.end, ty: request.ty, pad: 0 };
     if let Some(held) = HELD.get_ptr_mut(request.lock) {
         // SAFETY: a live value of a preallocated map.
         unsafe {

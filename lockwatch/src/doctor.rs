@@ -107,7 +107,9 @@ fn human(checks: &[Check], colour: bool, out: &mut impl Write) -> io::Result<()>
     let verdict = match (number(State::Missing), number(State::Degraded)) {
         (0, 0) => "Everything works here. Next: lockwatch orphans".to_owned(),
         (0, degraded) => format!("Everything needed is here, {degraded} degraded. Next: lockwatch orphans"),
-        (missing, _) => format!("{missing} missing: lockwatch falls back to what works and says what it cannot know."),
+        (missing, _) => {
+            format!("{missing} missing. Until that is mended lockwatch uses what works, and says what it cannot know.")
+        }
     };
     writeln!(out, "\n{verdict}")
 }
@@ -136,7 +138,7 @@ mod tests {
             MISSING   ebpf build  this lockwatch was built without eBPF
                                   fix: cargo xtask setup && cargo build
 
-            1 missing: lockwatch falls back to what works and says what it cannot know.
+            1 missing. Until that is mended lockwatch uses what works, and says what it cannot know.
         "#]]
         .assert_eq(&fixture::written(|out| human(&some(), false, out)));
         expect![[r#"

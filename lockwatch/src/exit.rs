@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::output::words;
+
 /// The exit code, as CONTRACT section 1 fixes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -34,7 +36,7 @@ pub fn settle(result: anyhow::Result<Exit>) -> Exit {
         Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => {
             // stderr may be closed as well; then nobody wants to know.
-            let _ = writeln!(io::stderr(), "lockwatch: {error:#}");
+            let _ = writeln!(io::stderr(), "lockwatch: {}", words::sentence(&format!("{error:#}")));
             Exit::Failed
         }
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::output::words;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Shows warnings only (0), what is done (1), or everything, the probes' own words included (2 and more).
 pub fn init(verbosity: u8) {
@@ -31,12 +31,14 @@ impl Log for Stderr {
         }
         // A message may carry names from the system.
         let message = record.args().to_string();
-        let _ = writeln!(
-            io::stderr(),
-            "lockwatch: {}: {}",
-            record.level().as_str().to_lowercase(),
-            words::sentence(&message)
-        );
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        let _ = writeln!(io::stderr(), "lockwatch: {level}: {}", words::sentence(&message));
     }
 
     fn flush(&self) {}

@@ -203,9 +203,10 @@ impl<'a> Watcher<'a> {
         }
         let released = self.table.apply(&Event::Lock(event.clone()));
         if self.purpose == Purpose::Trace && self.wanted(&event) {
-            let held_ns = released.iter().find_map(|released| released.lock.acquired_at).map(|since| {
-                u64::try_from(event.at.since(since).as_nanos()).unwrap_or(u64::MAX)
-            });
+            let held_ns = released
+                .iter()
+                .find_map(|released| released.lock.acquired_at)
+                .map(|since| u64::try_from(event.at.since(since).as_nanos()).unwrap_or(u64::MAX));
             let file = self.file_of(&event);
             self.print(&Line::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns })?;
         }

@@ -14,9 +14,7 @@ pub mod locker;
 pub mod sys;
 
 pub use harness::{
-    left_out::{
-        left_out, needs_bpf, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all,
-    },
+    left_out::{left_out, needs_bpf, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all},
     lines::Lines,
     locker::{Locker, Wait},
     look::{document, document_of, items, list, only, pids, verdict},

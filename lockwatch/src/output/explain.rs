@@ -173,10 +173,15 @@ fn facts(lock: &LockReport, now: Timestamp) -> Vec<(&'static str, String)> {
                 Life::Alive => {}
                 Life::Unknown(reason) => facts.push(("alive?", format!("not known: {}", words::sentence(reason)))),
                 Life::Dead(death) => {
-                    let how = death.exit.as_ref().map_or_else(|| "how is not known".to_owned(), ToString::to_string);
-                    let at = death.at.map_or_else(|| "when is not known".to_owned(), when);
+                    let how = death.exit.as_ref().map(ToString::to_string);
+                    let text = match (death.at.map(when), how) {
+                        (Some(at), Some(how)) => format!("{at}: {how}"),
+                        (Some(at), None) => format!("{at}; nobody saw how"),
+                        (None, Some(how)) => format!("{how}; when is not known"),
+                        (None, None) => "it is gone; nobody saw when or how".to_owned(),
+                    };
                     let reused = death.number_reused_by.map(|_| "; its number belongs to another process now");
-                    facts.push(("died", format!("{at}: {how}{}", reused.unwrap_or_default())));
+                    facts.push(("died", text + reused.unwrap_or_default()));
                 }
             }
         }

@@ -73,7 +73,7 @@ fn summary(report: &Report, scope: Scope) -> String {
         (orphaned, "orphaned"),
         (number(|l| l.hot), "hot"),
         (number(|l| l.deadlock), "in a deadlock"),
-        (number(|l| l.verdict == Verdict::Unknown), "not decidable"),
+        (number(|l| l.verdict == Verdict::Unknown), "cannot be judged"),
     ];
     let mut found: Vec<String> =
         counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
@@ -91,7 +91,7 @@ fn summary(report: &Report, scope: Scope) -> String {
             }
             if unjudged > 0 {
                 found.push(format!(
-                    "{} not decidable (lockwatch list --verdict unknown)",
+                    "{} cannot be judged (lockwatch list --verdict unknown)",
                     words::count(unjudged, "other")
                 ));
             }
@@ -133,13 +133,13 @@ mod tests {
             &fixture::report(),
             &fixture::options(),
             expect![[r#"
-            VERDICT       FILE                    LOCK         RANGE    TAKEN BY                 HELD BY              WAITING  ID
-            HOT orphaned  /etc/aim/aim_lock.conf  flock write  all      4711 locksmith, SIGKILL  4720 sleep fd 9      1, 42 s  f3k9-27qd
-            orphaned      /var/lib/queue/db       ofd write    100-199  5000 worker, exit 1      5001 worker fd 4 +1  1        f3m2-8x0c
-            held          /var/lib/app/data.db    posix read   0-99     900 app                  900 app fd 3         -        7a1b-cd42
-            unknown       file fe:00:10010672     ofd write    all      -                        ?                    -        9zzz-0001
-            4 locks: 2 orphaned, 1 hot, 1 not decidable. Next: lockwatch explain f3k9-27qd
-        "#]],
+                VERDICT       FILE                    LOCK         RANGE    TAKEN BY                 HELD BY              WAITING  ID
+                HOT orphaned  /etc/aim/aim_lock.conf  flock write  all      4711 locksmith, SIGKILL  4720 sleep fd 9      1, 42 s  f3k9-27qd
+                orphaned      /var/lib/queue/db       ofd write    100-199  5000 worker, exit 1      5001 worker fd 4 +1  1        f3m2-8x0c
+                held          /var/lib/app/data.db    posix read   0-99     900 app                  900 app fd 3         -        7a1b-cd42
+                unknown       file fe:00:10010672     ofd write    all      -                        ?                    -        9zzz-0001
+                4 locks: 2 orphaned, 1 hot, 1 cannot be judged. Next: lockwatch explain f3k9-27qd
+            "#]],
         );
     }
 
@@ -149,13 +149,13 @@ mod tests {
             &fixture::report(),
             &Options { width: Some(110), ..fixture::options() },
             expect![[r#"
-            VERDICT       FILE               LOCK         RANGE    TAKEN BY           HELD BY           WAITING  ID
-            HOT orphaned  /etc/aim…ock.conf  flock write  all      4711 locksmith, …  4720 sleep fd 9   1, 42 s  f3k9-27qd
-            orphaned      /var/lib/queue/db  ofd write    100-199  5000 worker, exi…  5001 worker fd …  1        f3m2-8x0c
-            held          /var/lib…/data.db  posix read   0-99     900 app            900 app fd 3      -        7a1b-cd42
-            unknown       file fe:…10010672  ofd write    all      -                  ?                 -        9zzz-0001
-            4 locks: 2 orphaned, 1 hot, 1 not decidable. Next: lockwatch explain f3k9-27qd
-        "#]],
+                VERDICT       FILE               LOCK         RANGE    TAKEN BY           HELD BY           WAITING  ID
+                HOT orphaned  /etc/aim…ock.conf  flock write  all      4711 locksmith, …  4720 sleep fd 9   1, 42 s  f3k9-27qd
+                orphaned      /var/lib/queue/db  ofd write    100-199  5000 worker, exi…  5001 worker fd …  1        f3m2-8x0c
+                held          /var/lib…/data.db  posix read   0-99     900 app            900 app fd 3      -        7a1b-cd42
+                unknown       file fe:…10010672  ofd write    all      -                  ?                 -        9zzz-0001
+                4 locks: 2 orphaned, 1 hot, 1 cannot be judged. Next: lockwatch explain f3k9-27qd
+            "#]],
         );
         let ghost = Report { locks: vec![fixture::ghost()], ..fixture::report() };
         check(
@@ -219,8 +219,8 @@ mod tests {
             &none(false),
             &orphans(2),
             expect![[r#"
-            No orphaned locks, 2 others not decidable (lockwatch list --verdict unknown); not exact, some may be missing (lockwatch doctor).
-        "#]],
+                No orphaned locks, 2 others cannot be judged (lockwatch list --verdict unknown); not exact, some may be missing (lockwatch doctor).
+            "#]],
         );
     }
 

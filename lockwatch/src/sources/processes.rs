@@ -51,23 +51,6 @@ pub(super) fn read(dir: &ProcDir, pid: u32, clock: &Clock) -> Option<Process> {
     Some(process)
 }
 
-/// Whether the process of that number and start lives; any of that number if the start is not known. One that may not
-/// be looked at counts as living.
-pub fn is_alive(pid: u32, start: Option<StartTime>) -> bool {
-    let dir = match ProcDir::process(Path::new("/proc"), pid) {
-        Ok(dir) => dir,
-        Err(error) => return !is_gone(&error),
-    };
-    match dir.read("stat") {
-        Ok(stat) => Stat::parse(&stat).is_none_or(|stat| {
-            start.is_none_or(|start| start == stat.start)
-                && (!stat.is_zombie() || has_living_thread(&dir, pid))
-                && dir.read("status").is_ok_and(|status| is_leader(&status, pid))
-        }),
-        Err(error) => !is_gone(&error),
-    }
-}
-
 /// Whether the number still belongs to this process, be it alive, dying, or dead and not yet waited for.
 pub fn is_still(process: ProcessId) -> bool {
     own_stat(process).is_some()

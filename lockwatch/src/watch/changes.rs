@@ -42,7 +42,9 @@ impl Alarms {
             changes.push(Change::Hot(lock.clone()));
         }
         let was_hot = before.values().any(|lock| lock.hot);
-        changes.extend(before.into_iter().filter(|(id, _)| !self.0.contains_key(id)).map(|(_, lock)| Change::Cleared(lock)));
+        changes.extend(
+            before.into_iter().filter(|(id, _)| !self.0.contains_key(id)).map(|(_, lock)| Change::Cleared(lock)),
+        );
         if was_hot && !self.0.values().any(|lock| lock.hot) {
             changes.push(Change::AllClear);
         }

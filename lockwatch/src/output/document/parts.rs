@@ -20,7 +20,7 @@ pub(crate) struct At(pub(crate) Timestamp);
 
 impl Serialize for At {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&rfc3339(self.0, 9))
+        serializer.serialize_str(&rfc3339(self.0, 9))
     }
 }
 

@@ -178,7 +178,10 @@ fn acquirer(record: &WalkRecord) -> Option<ProcessId> {
 
 fn lives(lock: &LockSeen, census: &Census) -> bool {
     lock.acquirer.is_none_or(|acquirer| {
-        census.living.get(&acquirer.pid).is_some_and(|living| acquirer.start.is_none_or(|start| living.id.start == Some(start)))
+        census
+            .living
+            .get(&acquirer.pid)
+            .is_some_and(|living| acquirer.start.is_none_or(|start| living.id.start == Some(start)))
     })
 }
 
@@ -272,4 +275,3 @@ fn exit_of(process: &ProcessKey, value: &ProcessValue) -> Exit {
     let sender = sent.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
     Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom: false }
 }
-

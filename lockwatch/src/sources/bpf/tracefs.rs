@@ -62,8 +62,7 @@ mod tests {
             \tfield:loff_t fl_start;\toffset:64;\tsize:8;\tsigned:1;\n\
             \tfield:loff_t fl_end;\toffset:72;\tsize:8;\tsigned:1;\n\
             \tfield:int ret;\toffset:80;\tsize:4;\tsigned:1;\n";
-        let expect =
-            TraceLayout { i_ino: 16, s_dev: 24, owner: 40, flags: 52, ty: 56, start: 64, end: 72, ret: 80 };
+        let expect = TraceLayout { i_ino: 16, s_dev: 24, owner: 40, flags: 52, ty: 56, start: 64, end: 72, ret: 80 };
         assert_eq!(parse(text), Some(expect));
         assert_eq!(parse(&text.replace("ret", "out")), None);
     }

@@ -120,7 +120,9 @@ impl Walker {
                 cursor::MORE | cursor::FULL => {}
                 cursor::DONE => return Ok(true),
                 cursor::TORN => return Ok(false),
-                cursor::NO_ANCHOR => bail!("the walk did not find its anchor: this kernel's structs are not as its BTF says"),
+                cursor::NO_ANCHOR => {
+                    bail!("the walk did not find its anchor: this kernel's structs are not as its BTF says")
+                }
                 state => bail!("the walk stopped in state {state}"),
             }
         }
