@@ -52,7 +52,9 @@ fn a_hundred_thousand_locks_are_found() {
         let document = document_of(["list", "--json", "--source", source]);
         let took = start.elapsed();
         assert_eq!(ours(&document, &scene), (PROCESSES * LOCKS) as usize, "{source}");
-        assert_eq!(document["exact"], true, "{source}: {:#}", document["warnings"]);
+        if source == "bpf" {
+            assert_eq!(document["exact"], true, "{:#}", document["warnings"]);
+        }
         // Of a debug build on whatever else this machine does: a number to look at, not one to fail by.
         println!("{} locks by {source} in {took:.2?}, parsing included", PROCESSES * LOCKS);
     }

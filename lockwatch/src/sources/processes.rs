@@ -257,7 +257,6 @@ mod tests {
         let tid = told.recv().unwrap();
         assert!(Path::new(REAL).join(tid.to_string()).exists());
         assert_eq!(process(Path::new(REAL), tid, &Clock::read()), None);
-        assert!(!is_alive(tid, None));
         drop(finish);
         thread.join().unwrap();
     }
@@ -275,8 +274,9 @@ mod tests {
         let seen = process(Path::new(REAL), child.id(), &clock).unwrap();
         assert_eq!(seen.parent, Some(std::process::id()));
         assert!(births(Path::new(REAL)).contains(&(child.id(), seen.id.start.unwrap())));
-        assert!(is_alive(child.id(), None) && is_alive(child.id(), seen.id.start));
-        assert!(!is_alive(child.id(), Some(StartTime(0))));
+        let stranger = ProcessId { start: Some(StartTime(0)), ..seen.id };
+        assert!(is_still(seen.id) && !is_exiting(seen.id));
+        assert!(!is_still(stranger) && is_exiting(stranger));
         child.kill().unwrap();
         // Until it is waited for it is a zombie, so its number is still listed; then it is gone.
         child.wait().unwrap();
@@ -290,7 +290,8 @@ mod tests {
         let flags = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), flags).unwrap();
         assert_eq!(process(Path::new(REAL), child.id(), &Clock::read()), None);
-        assert!(!is_alive(child.id(), None));
+        let id = ProcessId { pid: child.id(), start: None };
+        assert!(is_still(id) && is_exiting(id));
         child.wait().unwrap();
     }
 

@@ -51,7 +51,7 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
     add_texts(&locks, &mut files, &people.census);
     let mut census = people.census;
     census.blind_spot = processes::blind_spot(proc_root);
-    if locks.iter().any(|lock| !lives(lock, &census)) {
+    if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
         census.births = processes::births(proc_root);
     }
     Picture {

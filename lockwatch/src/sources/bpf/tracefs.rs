@@ -21,7 +21,7 @@ pub fn layout() -> Result<TraceLayout> {
     parse(&text).with_context(|| format!("{} lacks a field", path.display()))
 }
 
-/// Lines such as `	field:unsigned long i_ino;	offset:16;	size:8;	signed:0;`.
+/// Lines such as `field:unsigned long i_ino; offset:16; size:8; signed:0;`, with tabs.
 fn parse(text: &str) -> Option<TraceLayout> {
     // Before 6.9 the fields were called fl_*.
     let field = |names: &[&str]| {
