@@ -127,7 +127,7 @@ fn who_waits_is_named_with_its_start() {
     flock(&path, FlockOperation::LockExclusive).unwrap();
     let waiter = Killed(Command::new("flock").arg(path.path()).arg("true").stdout(Stdio::null()).spawn().unwrap());
     let id = file_id(path.path()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let wait = loop {
         let picture = real();
         if let Some(wait) = picture.waits.iter().find(|wait| wait.file == id) {
