@@ -4,7 +4,6 @@ pub mod column;
 pub mod document;
 mod escape;
 // `watch` prints events; nothing else does.
-#[allow(dead_code)]
 pub mod event;
 pub mod explain;
 pub mod json;

@@ -1,7 +1,5 @@
 //! What this process may do.
 
-use std::fs;
-
 use super::Check;
 
 /// One check for each capability that lockwatch uses.
@@ -69,28 +67,15 @@ impl Need {
     }
 }
 
+/// The effective set; `None` where /proc cannot tell.
 fn effective() -> Option<u64> {
-    cap_eff(&fs::read_to_string("/proc/self/status").ok()?)
-}
-
-/// The effective set of a status file (proc_pid_status(5)).
-fn cap_eff(status: &str) -> Option<u64> {
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(set.trim(), 16).ok()
+    procfs::process::Process::myself().and_then(|me| me.status()).ok().map(|status| status.capeff)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::doctor::State;
-
-    #[test]
-    fn capabilities_are_read_from_status() {
-        let check = |status, expect| assert_eq!(cap_eff(status), expect);
-        check("Name:\tx\nCapPrm:\t0\nCapEff:\t000001ffffffffff\n", Some(0x1ff_ffff_ffff));
-        check("CapEff:\tzz\n", None);
-        check("Name:\tx\n", None);
-    }
 
     #[test]
     fn sys_admin_stands_for_bpf_and_perfmon_only() {
