@@ -82,7 +82,7 @@ impl Table {
 
     /// Who keeps a lock alive: the descriptors of its description itself, or for POSIX those in the owning table that
     /// lead to its file.
-    pub fn holders_of(&self, lock: &WalkRecord) -> impl Iterator<Item = &FdRecord> {
+    pub fn holders_of(&self, lock: &WalkRecord) -> impl Iterator<Item = &FdRecord> + Clone {
         let owner = match lock.lock.kind {
             kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
             _ => (lock.file, 0, 0),

@@ -115,7 +115,8 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
     if acquirer.is_some() {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
     }
-    let fds = people.fds;
+    let found = people.fds.holders_of(record);
+    found.clone().for_each(|fd| people.meet(&fd.process));
     let holder = |fd: &FdRecord| HolderSeen {
         process: Some(process_id(&fd.process)),
         via: Via::Fd,
@@ -123,8 +124,7 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         cloexec: Some(fd.cloexec != 0),
         detail: None,
     };
-    let mut holders: Vec<HolderSeen> = fds.holders_of(record).map(holder).collect();
-    fds.holders_of(record).for_each(|fd| people.meet(&fd.process));
+    let mut holders: Vec<HolderSeen> = found.map(holder).collect();
     holders.sort();
     LockSeen {
         file: file_id(record),
