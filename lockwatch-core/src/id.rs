@@ -24,21 +24,23 @@ impl fmt::Display for LockId {
 /// Equals are ranked by their holders, then oldest first, so that a new one does not rename the others. When two
 /// different locks meet in one name (40 bits: one list of 100,000 in 200), the one that sorts later is hashed again.
 pub fn assign(boot_id: &str, locks: &[LockSeen]) -> Vec<LockId> {
-    let keys: Vec<Key> = locks.iter().map(Key::of).collect();
-    let mut order: Vec<usize> = (0..locks.len()).collect();
-    order.sort_by_cached_key(|&i| (keys[i], holders(&locks[i]), Reverse(i)));
+    let mut order: Vec<(Key, Reverse<usize>)> =
+        locks.iter().enumerate().map(|(i, lock)| (Key::of(lock), Reverse(i))).collect();
+    order.sort_unstable();
 
     let mut ids = vec![LockId(String::new()); locks.len()];
     let mut taken = HashSet::with_capacity(locks.len());
-    let mut rank = 0;
-    let mut previous = None;
-    for i in order {
-        rank = if previous == Some(keys[i]) { rank + 1 } else { 0 };
-        previous = Some(keys[i]);
-        // Ends: more attempts than there are locks cannot all be taken by them.
-        let fresh =
-            (0..).map(|attempt| spell(keys[i].hash(boot_id, rank, attempt))).find(|id| taken.insert(id.clone()));
-        ids[i] = LockId(fresh.unwrap_or_default());
+    for equals in order.chunk_by_mut(|(a, _), (b, _)| a == b) {
+        // Most have no equal, and their holders need not be listed. The sort is stable: the oldest stay first.
+        if equals.len() > 1 {
+            equals.sort_by_cached_key(|(_, Reverse(i))| holders(&locks[*i]));
+        }
+        for ((key, Reverse(i)), rank) in equals.iter().zip(0..) {
+            // Ends: more attempts than there are locks cannot all be taken by them.
+            let fresh =
+                (0..).map(|attempt| key.hash(boot_id, rank, attempt) >> UNUSED_BITS).find(|id| taken.insert(*id));
+            ids[*i] = LockId(spell(fresh.unwrap_or_default()));
+        }
     }
     ids
 }
@@ -128,10 +130,13 @@ fn holders(lock: &LockSeen) -> Vec<(Option<u32>, Option<StartTime>, Option<u32>)
     all
 }
 
-/// The upper 40 bits in Crockford's base32, lower case, in two groups of four.
-fn spell(hash: u64) -> String {
+/// A name has the upper 40 bits of a hash.
+const UNUSED_BITS: u32 = 64 - 40;
+
+/// 40 bits in Crockford's base32, lower case, in two groups of four.
+fn spell(bits: u64) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let digit = |i: u32| char::from(DIGITS[(hash >> (59 - 5 * i)) as usize & 31]);
+    let digit = |i: u32| char::from(DIGITS[(bits >> (35 - 5 * i)) as usize & 31]);
     (0..4).map(digit).chain(['-']).chain((4..8).map(digit)).collect()
 }
 

@@ -3,25 +3,28 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write},
+    sync::Arc,
 };
 
 /// Bytes from the system that cannot be printed unescaped.
 ///
 /// `Display` escapes whatever could disturb a terminal or mislead its reader: control characters, bidi marks,
 /// invisible characters and invalid UTF-8 (as `\xNN`). [`Text::lossy`] is for JSON, which has its own escapes.
+///
+/// A clone shares the bytes: one path may stand in many rows.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Text(Vec<u8>);
+pub struct Text(Arc<[u8]>);
 
 impl Text {
     /// Takes bytes as they are.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+    pub fn new(bytes: impl AsRef<[u8]>) -> Self {
+        Self(bytes.as_ref().into())
     }
 
     /// Takes a NUL-terminated buffer, such as the kernel's `comm`: everything before the first NUL.
     pub fn from_nul_terminated(bytes: &[u8]) -> Self {
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-        Self(bytes[..end].to_vec())
+        Self::new(&bytes[..end])
     }
 
     /// The bytes as the system gave them.
@@ -31,7 +34,8 @@ impl Text {
 
     /// For JSON: invalid UTF-8 becomes U+FFFD. `Cow::Owned` says that bytes were lost.
     pub fn lossy(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
+        // The common case first: whole texts are checked much faster than chunks.
+        str::from_utf8(&self.0).map_or_else(|_| String::from_utf8_lossy(&self.0), Cow::Borrowed)
     }
 
     /// Whether there is nothing in it.
@@ -42,12 +46,18 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(s: &str) -> Self {
-        Self(s.as_bytes().to_vec())
+        Self::new(s)
     }
 }
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'\\';
+        if let Ok(text) = str::from_utf8(&self.0)
+            && self.0.iter().all(plain)
+        {
+            return f.pad(text);
+        }
         // Padding and alignment must count the escaped form, so it is written to a buffer first.
         let mut out = String::with_capacity(self.0.len());
         for chunk in self.0.utf8_chunks() {

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use lockwatch_common::{FdRecord, Wire};
 
 use crate::{
-    kernel::{Kernel, Probed, at},
+    kernel::{Kernel, Probed, Typed, at},
     maps::PATH_BYTES,
     tasks,
 };
@@ -44,26 +44,26 @@ unsafe fn visit(context: *const Context) {
     if task.is_null() || file.is_null() {
         return; // the end of the iteration
     }
-    let inode: *const u8 = Probed::load(file, at!(f_inode));
+    let inode: *const u8 = Typed::load(file, at!(f_inode));
     if !carries_locks(inode) {
         return;
     }
     // SAFETY: as above.
     let (fd, meta) = unsafe { (read_volatile(&raw const (*context).fd), read_volatile(&raw const (*context).meta)) };
-    let superblock: *const u8 = Probed::load(inode, at!(i_sb));
-    let files: *const u8 = Probed::load(task, at!(task_files));
-    let (exe_inode, exe_device) = tasks::executable::<Probed>(task);
+    let superblock: *const u8 = Typed::load(inode, at!(i_sb));
+    let files: *const u8 = Typed::load(task, at!(task_files));
+    let (exe_inode, exe_device) = tasks::executable::<Typed>(task);
     let mut record = FdRecord {
-        process: tasks::key::<Probed>(task),
+        process: tasks::key::<Typed>(task),
         file: file as u64,
         files: files as u64,
-        inode: Probed::load(inode, at!(i_ino)),
-        device: Probed::load(superblock, at!(s_dev)),
+        inode: Typed::load(inode, at!(i_ino)),
+        device: Typed::load(superblock, at!(s_dev)),
         fd,
-        f_flags: Probed::load(file, at!(f_flags)),
+        f_flags: Typed::load(file, at!(f_flags)),
         cloexec: closes_on_exec(files, fd),
         path_len: 0,
-        tid: Probed::load(task, at!(task_pid)),
+        tid: Typed::load(task, at!(task_pid)),
         exe_inode,
         exe_device,
         pad: 0,
@@ -85,22 +85,20 @@ unsafe fn visit(context: *const Context) {
 /// Whether any lock hangs on the inode.
 #[inline(always)]
 fn carries_locks(inode: *const u8) -> bool {
-    let context: u64 = Probed::load(inode, at!(i_flctx));
-    if context == 0 {
+    let context: *const u8 = Typed::load(inode, at!(i_flctx));
+    if context.is_null() {
         return false;
     }
-    let busy = |list: usize| {
-        let head = context + list as u64;
-        Probed::load::<u64>(head as *const u8, 0) != head
-    };
+    let busy = |list: usize| Typed::load::<u64>(context, list) != context as u64 + list as u64;
     busy(at!(ctx_flock)) || busy(at!(ctx_posix)) || busy(at!(ctx_lease))
 }
 
 /// 1 if the table's bit for this descriptor says so.
 #[inline(always)]
 fn closes_on_exec(files: *const u8, fd: u32) -> u32 {
-    let table: *const u8 = Probed::load(files, at!(files_fdt));
-    let bitmap: *const u8 = Probed::load(table, at!(fdt_close_on_exec));
+    let table: *const u8 = Typed::load(files, at!(files_fdt));
+    let bitmap: *const u8 = Typed::load(table, at!(fdt_close_on_exec));
+    // To the verifier a pointer to numbers is a number.
     let word: u64 = Probed::load(bitmap, (fd / 64 * 8) as usize);
     (word >> (fd % 64) & 1) as u32
 }

@@ -1,6 +1,6 @@
 //! One look at the world: sources, table, report.
 
-use std::{fs, path::Path};
+use std::{fs, mem::ManuallyDrop, path::Path};
 
 use lockwatch_core::{
     report::{Host, Report, Settings},
@@ -15,7 +15,8 @@ use crate::{progress::Progress, request::Request, sources};
 pub fn look(request: &Request) -> anyhow::Result<Report> {
     let _progress = Progress::start(request.progress, "looking at locks and open files");
     let (picture, statuses) = sources::take(request.source, &request.proc_root)?;
-    let mut table = Table::new(Settings::default());
+    // One look is all that this process does: freeing the table would take time that nobody gains.
+    let mut table = ManuallyDrop::new(Table::new(Settings::default()));
     let now = picture.taken_at;
     table.see(picture);
     Ok(table.report(now, &host(&request.proc_root), &statuses))

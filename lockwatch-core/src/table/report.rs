@@ -34,7 +34,7 @@ impl Table {
                 self.row(owned, span, id, queues.of_lock.remove(&i).unwrap_or_default(), now)
             })
             .collect();
-        rows.sort_unstable_by(|a, b| rank(a).cmp(&rank(b)));
+        sort(&mut rows);
         Report {
             taken_at: self.taken_at.unwrap_or(now),
             host: host.clone(),
@@ -164,6 +164,20 @@ struct Queues {
 struct Queue {
     waiters: Vec<Waiter>,
     deadlock: bool,
+}
+
+/// Sorts by rank. A row is large, so the order is found first, and then every row is moved once.
+fn sort(rows: &mut [LockReport]) {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_unstable_by(|a, b| rank(&rows[*a]).cmp(&rank(&rows[*b])));
+    for place in 0..order.len() {
+        // Rows before this place are sorted already: whatever stood there is where their row came from.
+        let mut from = order[place];
+        while from < place {
+            from = order[from];
+        }
+        rows.swap(place, from);
+    }
 }
 
 /// Hot first, then orphaned, then by path and range; what has no path comes last, and no two rows are equal.

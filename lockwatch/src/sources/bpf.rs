@@ -15,7 +15,7 @@ use std::{collections, path::Path};
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Btf, Ebpf,
+    Btf, Ebpf, Endianness,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
@@ -65,9 +65,10 @@ impl Bpf {
         if let Some(blind_spot) = processes::blind_spot(Path::new("/proc")) {
             bail!("{blind_spot}: the kernel's process numbers mean nothing here");
         }
-        let mut ebpf = load::open(purpose)?;
+        let bytes = btf::of_kernel()?;
+        let mut ebpf = load::open(purpose, &bytes)?;
         let walker = Walker::load(&mut ebpf)?;
-        let btf = Btf::from_sys_fs().context("read /sys/kernel/btf/vmlinux")?;
+        let btf = Btf::parse(&bytes, Endianness::default()).context("parse the kernel's BTF")?;
         let descriptors = Descriptors::load(&mut ebpf, &btf)?;
         let attached = match purpose {
             Purpose::Look => None,
@@ -114,7 +115,7 @@ impl Bpf {
         if self.attached.is_some() {
             self.note_unseen(&walked);
             let waiting = walked.records.iter().filter(|record| record.depth > 0).map(|record| record.process);
-            let met = fds.fds.iter().map(|fd| fd.process).chain(waiting);
+            let met = fds.all().iter().map(|fd| fd.process).chain(waiting);
             self.met = met.filter(|key| key.start_ns != 0).map(|key| (key.pid, key)).collect();
         }
         let known = |process: &ProcessKey| self.known(process);

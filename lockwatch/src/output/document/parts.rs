@@ -1,6 +1,6 @@
 //! What documents are made of: moments, ranges, bytes that are not text.
 
-use std::{borrow::Cow, fmt::Display};
+use std::fmt::Display;
 
 use jiff::fmt::temporal::DateTimePrinter;
 use lockwatch_core::{lock::Range, text::Text, time::Timestamp};
@@ -34,7 +34,7 @@ pub(crate) fn rfc3339(at: Timestamp, digits: u8) -> String {
 
 /// The bytes of a text that is not UTF-8.
 pub(crate) fn lost(text: &Text) -> Option<Base64<'_>> {
-    matches!(text.lossy(), Cow::Owned(_)).then(|| Base64(text.as_bytes()))
+    str::from_utf8(text.as_bytes()).is_err().then(|| Base64(text.as_bytes()))
 }
 
 /// Bytes as base64 (RFC 4648 section 4, with padding).

@@ -18,10 +18,10 @@ const KIND_RESTRICT: u32 = 11;
 const KIND_TYPE_TAG: u32 = 18;
 
 /// The types of one kernel.
-pub struct Btf {
+pub struct Btf<'a> {
     types: Vec<Type>,
-    structs: HashMap<Vec<u8>, u32>,
-    data: Vec<u8>,
+    structs: HashMap<&'a [u8], u32>,
+    data: &'a [u8],
     strings: usize,
 }
 
@@ -56,15 +56,15 @@ impl Type {
     }
 }
 
-impl Btf {
-    /// Of the running kernel: `/sys/kernel/btf/vmlinux`.
-    pub fn from_kernel() -> Result<Self> {
-        let path = "/sys/kernel/btf/vmlinux";
-        Self::parse(std::fs::read(path).with_context(|| format!("read {path}"))?)
-    }
+/// The bytes of the running kernel's: `/sys/kernel/btf/vmlinux`.
+pub fn of_kernel() -> Result<Vec<u8>> {
+    let path = "/sys/kernel/btf/vmlinux";
+    std::fs::read(path).with_context(|| format!("read {path}"))
+}
 
+impl<'a> Btf<'a> {
     /// From the bytes of a BTF blob in this machine's byte order.
-    pub fn parse(data: Vec<u8>) -> Result<Self> {
+    pub fn parse(data: &'a [u8]) -> Result<Self> {
         let word = |at: usize| -> Result<u32> {
             let bytes = data.get(at..at + 4).context("btf ends early")?;
             Ok(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -76,20 +76,19 @@ impl Btf {
         let (first, length) = (header + word(8)? as usize, word(12)? as usize);
         let strings = header + word(16)? as usize;
         let void = Type { at: 0, info: 0, size: 0 };
-        let mut btf = Self { types: vec![void], structs: HashMap::new(), data: Vec::new(), strings };
+        let mut btf = Self { types: vec![void], structs: HashMap::new(), data, strings };
         let mut at = first;
         while at < first + length {
             let ty = Type { at, info: word(at + 4)?, size: word(at + 8)? };
             if ty.kind() == KIND_STRUCT {
-                let name = name_at(&data, strings + word(at)? as usize);
+                let name = name_at(data, strings + word(at)? as usize);
                 if !name.is_empty() {
-                    btf.structs.entry(name.to_vec()).or_insert(btf.types.len() as u32);
+                    btf.structs.entry(name).or_insert(btf.types.len() as u32);
                 }
             }
             at += 12 + ty.extra()?;
             btf.types.push(ty);
         }
-        btf.data = data;
         Ok(btf)
     }
 
@@ -121,7 +120,7 @@ impl Btf {
                 continue;
             }
             let offset = if bitfields { raw & 0xff_ffff } else { raw } / 8;
-            let found = name_at(&self.data, self.strings + member as usize);
+            let found = name_at(self.data, self.strings + member as usize);
             if found == name {
                 return Some((member_type, offset));
             }
@@ -191,7 +190,8 @@ mod tests {
 
     #[test]
     fn finds_fields_by_path() {
-        let btf = Btf::parse(sample()).unwrap();
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
         let check = |path, expect| assert_eq!(btf.offset("outer", path), expect, "{path}");
         check("a", Some(0));
         check("b", Some(4));
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_btf() {
-        assert!(Btf::parse(b"junk".to_vec()).is_err());
-        assert!(Btf::parse(sample()[..60].to_vec()).is_err());
+        assert!(Btf::parse(b"junk").is_err());
+        assert!(Btf::parse(&sample()[..60]).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, io::Read};
 
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Iter};
-use lockwatch_common::{FdRecord, ProcessKey, Wire};
+use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, Wire, kind};
 use lockwatch_core::{lock::FileId, text::Text};
 
 use super::picture::exe_file;
@@ -14,15 +14,16 @@ pub struct Descriptors {
     _loaded: (),
 }
 
+/// An open file description alone (flock and OFD locks, leases), or a file table with inode and device (POSIX locks).
+type Owner = (u64, u64, u32);
+
 /// The descriptors, by what locks are owned by.
 #[derive(Default)]
 pub struct Table {
     /// All of them.
-    pub fds: Vec<FdRecord>,
-    /// By open file description: owners of flock and OFD locks and of leases.
-    pub by_file: HashMap<u64, Vec<usize>>,
-    /// By file table, inode and device: owners of POSIX locks.
-    pub by_table: HashMap<(u64, u64, u32), Vec<usize>>,
+    fds: Vec<FdRecord>,
+    /// By what may own locks, sorted: a map of lists would allocate for each of them.
+    by_owner: Vec<(Owner, usize)>,
     /// A path for each file, by inode and device.
     pub paths: HashMap<(u64, u32), Text>,
     /// Each process's executable, as the kernel identifies it: `/proc/PID/exe` has another device on btrfs and overlayfs.
@@ -60,8 +61,8 @@ impl Table {
             let Some(path) = bytes.get(size_of::<FdRecord>()..end) else { bail!("short path in a descriptor record") };
             let index = table.fds.len();
             table.fds.push(record);
-            table.by_file.entry(record.file).or_default().push(index);
-            table.by_table.entry((record.files, record.inode, record.device)).or_default().push(index);
+            table.by_owner.push(((record.file, 0, 0), index));
+            table.by_owner.push(((record.files, record.inode, record.device), index));
             if let Some(exe) = exe_file(record.exe_inode, record.exe_device) {
                 table.executables.insert(record.process, exe);
             }
@@ -70,6 +71,24 @@ impl Table {
             }
             bytes = &bytes[end..];
         }
+        table.by_owner.sort_unstable();
         Ok(table)
+    }
+
+    /// Every descriptor.
+    pub fn all(&self) -> &[FdRecord] {
+        &self.fds
+    }
+
+    /// Who keeps a lock alive: the descriptors of its description itself, or for POSIX those in the owning table that
+    /// lead to its file.
+    pub fn holders_of(&self, lock: &WalkRecord) -> impl Iterator<Item = &FdRecord> + Clone {
+        let owner = match lock.lock.kind {
+            kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
+            _ => (lock.file, 0, 0),
+        };
+        let from = self.by_owner.partition_point(|(other, _)| *other < owner);
+        let found = self.by_owner[from..].iter().take_while(move |(other, _)| *other == owner);
+        found.map(|(_, index)| &self.fds[*index])
     }
 }

@@ -87,12 +87,13 @@ const PROBES: [Probe; 10] = [
     Probe { on_demand: true, ..probe("filelock", "fcntl_setlk", "setlk_typed", "setlk_raw", None, false) },
 ];
 
-/// Loads the object: maps, and the offsets of this kernel. Programs are loaded one by one as they are needed.
-pub fn open(purpose: Purpose) -> Result<Ebpf> {
+/// Loads the object: maps, and the offsets that the kernel's BTF tells. Programs are loaded one by one as they are
+/// needed.
+pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
     if !built() {
         bail!("this lockwatch was built without eBPF");
     }
-    let layout = resolve(&Btf::from_kernel()?)?;
+    let layout = resolve(&Btf::parse(btf)?)?;
     let mode = if purpose == Purpose::Trace { mode::TRACE } else { 0 };
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();

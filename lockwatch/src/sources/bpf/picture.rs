@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use lockwatch_common::{ANCESTORS, ProcessKey, ProcessValue, WalkRecord, kind, process_flag, ty};
+use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, kind, process_flag, ty};
 use lockwatch_core::{
     lock::{Device, FileId, Kind, Mode, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
@@ -25,7 +25,7 @@ pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
-    walked.records.iter().filter(|record| record.depth == 0).any(|record| owners(record, fds).is_empty())
+    walked.records.iter().filter(|record| record.depth == 0).any(|record| fds.holders_of(record).next().is_none())
 }
 
 /// Joins both with what `/proc` says of the processes.
@@ -115,21 +115,16 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
     if acquirer.is_some() {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
     }
-    let owners = owners(record, people.fds);
-    let mut holders: Vec<HolderSeen> = owners
-        .iter()
-        .map(|index| {
-            let fd = &people.fds.fds[*index];
-            HolderSeen {
-                process: Some(process_id(&fd.process)),
-                via: Via::Fd,
-                fd: Some(fd.fd),
-                cloexec: Some(fd.cloexec != 0),
-                detail: None,
-            }
-        })
-        .collect();
-    owners.iter().for_each(|index| people.meet(&people.fds.fds[*index].process));
+    let found = people.fds.holders_of(record);
+    found.clone().for_each(|fd| people.meet(&fd.process));
+    let holder = |fd: &FdRecord| HolderSeen {
+        process: Some(process_id(&fd.process)),
+        via: Via::Fd,
+        fd: Some(fd.fd),
+        cloexec: Some(fd.cloexec != 0),
+        detail: None,
+    };
+    let mut holders: Vec<HolderSeen> = found.map(holder).collect();
     holders.sort();
     LockSeen {
         file: file_id(record),
@@ -158,15 +153,6 @@ fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
         process,
         since: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
     }
-}
-
-/// Who keeps a lock alive by a descriptor: of the description itself, or for POSIX of any on that file in that table.
-fn owners<'a>(record: &WalkRecord, fds: &'a Table) -> &'a [usize] {
-    let found = match record.lock.kind {
-        kind::POSIX => fds.by_table.get(&(record.lock.owner, record.lock.inode, record.lock.device)),
-        _ => fds.by_file.get(&record.file),
-    };
-    found.map(Vec::as_slice).unwrap_or_default()
 }
 
 /// `flc_pid`: 0 and negative numbers stand for remote owners.
