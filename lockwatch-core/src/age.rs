@@ -53,6 +53,17 @@ pub fn of_holder(births: &[(u32, StartTime)], holder: (u32, StartTime), acquirer
     }
 }
 
+/// Compares a living `holder` with a dead `acquirer` whose start is known too. Within one tick the number decides, under
+/// the assumptions of [`of_holder`].
+pub fn of_two(holder: (u32, StartTime), acquirer: (u32, StartTime)) -> Age {
+    let order = by_birth(&[acquirer], holder);
+    match (order.as_slice(), holder.0 == acquirer.0) {
+        (_, true) => Age::Undecidable,
+        ([first, ..], false) if *first == holder.0 => Age::Older,
+        _ => Age::Younger,
+    }
+}
+
 /// Whether `pid` can have been given away after `before` and ahead of `after`, two consecutive births of the living.
 fn fits_between(before: u32, after: Option<u32>, pid: u32) -> bool {
     match after {
@@ -142,6 +153,21 @@ mod tests {
     fn within_a_tick_the_number_decides() {
         check(&[(1, 0), (402, 7), (400, 7)], 402, 401, Younger);
         check(&[(1, 0), (402, 7), (400, 7)], 400, 401, Older);
+    }
+
+    #[test]
+    fn two_known_starts_are_compared_by_tick_and_then_by_number() {
+        let check = |holder: (u32, u64), acquirer: (u32, u64), expect: Age| {
+            let found = of_two((holder.0, StartTime(holder.1)), (acquirer.0, StartTime(acquirer.1)));
+            assert_eq!(found, expect, "{holder:?} {acquirer:?}");
+        };
+        check((900, 6), (400, 7), Older);
+        check((400, 8), (900, 7), Younger);
+        check((400, 7), (401, 7), Older);
+        check((402, 7), (401, 7), Younger);
+        check((32_760, 7), (310, 7), Older);
+        check((310, 7), (32_760, 7), Younger);
+        check((400, 7), (400, 7), Undecidable);
     }
 
     #[test]

@@ -145,6 +145,13 @@ impl Table {
         numbers.chain(waiting).filter(|pid| self.census.living.contains_key(pid)).collect()
     }
 
+    /// The numbers of the living processes that shared a lock with its acquirer, whether they still do or have let go
+    /// of it: such a lock is orphaned only when they are dead.
+    pub fn parties(&self) -> HashSet<u32> {
+        let parties = self.locks.values().flatten().flat_map(|span| &span.payload.parties);
+        parties.copied().filter(|pid| self.census.living.contains_key(pid)).collect()
+    }
+
     /// Every lock as it is now, newest first.
     pub fn locks(&self) -> Vec<LockSeen> {
         self.newest_first().into_iter().map(|(owned, span)| seen(owned, span)).collect()

@@ -261,6 +261,7 @@ impl<'a> Watcher<'a> {
         self.table.see(self.bpf.look()?);
         let report = self.report();
         self.concern = concern(&report);
+        self.concern.extend(self.table.parties());
         for late in self.bpf.watch(self.concern.iter().copied())? {
             self.await_death(late, None);
         }

@@ -35,6 +35,9 @@ pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
 }
 
 fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Process) -> Ruling {
+    if age_of(case, acquirer, process) == Age::Older {
+        return borrowed(acquirer, process);
+    }
     let program = compare(process, acquirer, heir.cloexec);
     if program != Program::Other && names(case.text, process) {
         return Ruling::handed_over(
@@ -79,9 +82,7 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
     let age = age_of(case, acquirer, process);
     let unknown = |why: String| Ruling::unknown(Cause::Inherited, why);
     if age == Age::Older {
-        let why =
-            format!("{process} is older than {acquirer}, so it is likely to have had the file open before the lock");
-        return Ruling::handed_over(Cause::Borrowed, why);
+        return borrowed(acquirer, process);
     }
     if names(case.text, process) {
         let why = format!("the file's text is {}, the pid of its holder", process.id.pid);
@@ -102,11 +103,17 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
     }
 }
 
+/// Who is older than the acquirer has not inherited from it: it is a party that no look has met among the ancestors (a
+/// sibling, the script behind a deep pile of shells), or it was sent the lock.
+fn borrowed(acquirer: &Process, process: &Process) -> Ruling {
+    let why = format!("{process} is older than {acquirer}, so it is likely to have had the file open before the lock");
+    Ruling::handed_over(Cause::Borrowed, why)
+}
+
 fn age_of(case: &Case, acquirer: &Process, holder: &Process) -> Age {
     match (acquirer.id.start, holder.id.start) {
-        (Some(taker), Some(born)) if born < taker => Age::Older,
-        (Some(taker), Some(born)) if born > taker => Age::Younger,
-        (_, Some(born)) => age::of_holder(case.births, (holder.id.pid, born), acquirer.id.pid),
+        (Some(taker), Some(born)) => age::of_two((holder.id.pid, born), (acquirer.id.pid, taker)),
+        (None, Some(born)) => age::of_holder(case.births, (holder.id.pid, born), acquirer.id.pid),
         (_, None) => Age::Undecidable,
     }
 }

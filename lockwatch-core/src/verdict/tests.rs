@@ -199,6 +199,13 @@ fn watched_locks() {
             Some(Leaked),
         ),
         (
+            "an older sibling has it from the shell, which let go",
+            watched(locksmith(ok()), vec![fd(Process { execed: Some(true), ..alive(4705, "worker", SLEEP) })])
+                .under(vec![(shell(Life::Alive), false)]),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
             "the shell is dead, sleep is left",
             watched(locksmith(ok()), vec![fd(sleep())]).under(vec![(shot(), true)]),
             Orphaned,
