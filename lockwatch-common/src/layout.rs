@@ -76,6 +76,8 @@ layout! {
     f_inode: "file" "f_inode";
     /// O_* flags.
     f_flags: "file" "f_flags";
+    /// The credentials that it was opened with.
+    f_cred: "file" "f_cred";
     /// The path; `__f_path` where the plain name is a read-only view of it.
     f_path: "file" "f_path" | "__f_path";
     /// flock locks of an inode.
@@ -104,8 +106,10 @@ layout! {
     task_signal: "task_struct" "signal";
     /// Exit code of this thread.
     task_exit_code: "task_struct" "exit_code";
-    /// Credentials.
-    task_cred: "task_struct" "real_cred";
+    /// Credentials as others see them.
+    task_real_cred: "task_struct" "real_cred";
+    /// Credentials that it acts with.
+    task_cred: "task_struct" "cred";
     /// When it last got a CPU (CONFIG_SCHED_INFO).
     task_last_arrival: "task_struct" "sched_info.last_arrival";
     /// Real user id.

@@ -105,8 +105,9 @@ pub struct FdRecord {
     pub exe_inode: u64,
     /// The executable's device.
     pub exe_device: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// 1 if the description was opened with the very credentials object that the visited thread has now: a process
+    /// gets one of its own at fork and exec, so it opened the file itself.
+    pub opened: u32,
 }
 
 wire! {

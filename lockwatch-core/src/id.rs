@@ -178,6 +178,7 @@ mod tests {
                 via: Via::Fd,
                 fd: Some(3),
                 cloexec: None,
+                opened: None,
                 detail: None,
             }],
         }

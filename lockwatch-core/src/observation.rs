@@ -70,6 +70,9 @@ pub struct HolderSeen {
     pub fd: Option<u32>,
     /// Whether the descriptor has O_CLOEXEC, and so has survived no exec.
     pub cloexec: Option<bool>,
+    /// Whether this very process is proven to have opened the file, and so had it before anybody locked it; `None`
+    /// where the source cannot see it.
+    pub opened: Option<bool>,
     /// In words a human can act on.
     pub detail: Option<String>,
 }

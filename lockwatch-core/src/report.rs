@@ -124,6 +124,8 @@ pub struct Holder {
     pub fd: Option<u32>,
     /// Whether the descriptor has O_CLOEXEC.
     pub cloexec: Option<bool>,
+    /// Whether this very process is proven to have opened the file.
+    pub opened: Option<bool>,
     /// In words a human can act on.
     pub detail: Option<String>,
 }

@@ -220,7 +220,14 @@ impl Table {
         }
         if !held.holders.iter().any(|h| h.process.is_some_and(|p| p.pid == event.process.pid)) {
             let process = Some(event.process);
-            held.holders.push(HolderSeen { process, via: Via::Fd, fd: None, cloexec: None, detail: None });
+            held.holders.push(HolderSeen {
+                process,
+                via: Via::Fd,
+                fd: None,
+                cloexec: None,
+                opened: None,
+                detail: None,
+            });
         }
         self.next_age += 1;
         let span = Span { mode: event.mode, range: event.range, payload: held };

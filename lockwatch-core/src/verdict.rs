@@ -172,7 +172,14 @@ fn rule_dead(case: &Case, acquirer: &Process) -> Ruling {
 }
 
 /// What the parties besides the acquirer say; `None` when all of them are dead, or there are none.
+///
+/// Whoever opened the file had it before anybody could lock it, and is a party even if nobody watched.
 fn rule_parties(case: &Case, acquirer: &Process) -> Option<Ruling> {
+    let opener = case.holders.iter().filter(|h| h.opened == Some(true)).find_map(|h| h.process.as_ref());
+    if let Some(opener) = opener {
+        let why = format!("{opener} opened the file itself, and had it before {acquirer} locked it");
+        return Some(Ruling::handed_over(Cause::Borrowed, why));
+    }
     let holds = |p: &Process| case.holders.iter().any(|h| h.process.as_ref().is_some_and(|held| held.id == p.id));
     if let Some(party) = case.ancestors.iter().find(|p| holds(p)) {
         let why = format!("{party} was there before {acquirer} and has the same open file: the lock was taken for it");

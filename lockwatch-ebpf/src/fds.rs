@@ -66,7 +66,7 @@ unsafe fn visit(context: *const Context) {
         tid: Typed::load(task, at!(task_pid)),
         exe_inode,
         exe_device,
-        pad: 0,
+        opened: (Typed::load::<u64>(file, at!(f_cred)) == Typed::load::<u64>(task, at!(task_cred))) as u32,
     };
     let Some(buffer) = PATH_BYTES.get_ptr_mut(0) else { return };
     // SAFETY: `file` is a trusted pointer, and f_path lies in it; the helper is allowed in iterators since 5.10.

@@ -80,7 +80,7 @@ fn enter<C: EbpfContext>(ctx: &C, process: &ProcessKey, value: &ProcessValue) {
 /// What the kernel knows of a process, but its command name and cgroup.
 #[inline(always)]
 fn describe<K: Kernel>(task: *const u8) -> ProcessValue {
-    let cred: *const u8 = K::load(task, at!(task_cred));
+    let cred: *const u8 = K::load(task, at!(task_real_cred));
     let (exe_inode, exe_device) = executable::<K>(task);
     let mut ancestors = [NONE; ANCESTORS];
     let mut ancestor: *const u8 = K::load(task, at!(task_real_parent));

@@ -41,7 +41,14 @@ pub fn dead(pid: u32, comm: &str, exit: Option<Exit>) -> Process {
 
 /// A descriptor of a process.
 pub fn holder(process: Process, fd: u32) -> Holder {
-    Holder { process: Some(Arc::new(process)), via: Via::Fd, fd: Some(fd), cloexec: Some(false), detail: None }
+    Holder {
+        process: Some(Arc::new(process)),
+        via: Via::Fd,
+        fd: Some(fd),
+        cloexec: Some(false),
+        opened: None,
+        detail: None,
+    }
 }
 
 /// A whole-file lock that its taker holds.

@@ -108,8 +108,8 @@ impl Table {
             Some(id) => Some(self.living(id)?.clone()),
             None => None,
         };
-        let HolderSeen { via, fd, cloexec, .. } = *holder;
-        Some(Holder { process, via, fd, cloexec, detail: holder.detail.clone() })
+        let HolderSeen { via, fd, cloexec, opened, .. } = *holder;
+        Some(Holder { process, via, fd, cloexec, opened, detail: holder.detail.clone() })
     }
 
     fn living(&self, id: ProcessId) -> Option<&Arc<Process>> {

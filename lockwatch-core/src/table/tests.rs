@@ -41,7 +41,7 @@ fn killed(process: Process, seconds: u64) -> Event {
 }
 
 fn fd(process: ProcessId) -> HolderSeen {
-    HolderSeen { process: Some(process), via: Via::Fd, fd: Some(9), cloexec: Some(false), detail: None }
+    HolderSeen { process: Some(process), via: Via::Fd, fd: Some(9), cloexec: Some(false), opened: None, detail: None }
 }
 
 /// A flock on file 1 by owner 1.

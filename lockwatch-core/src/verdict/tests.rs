@@ -41,7 +41,14 @@ fn killed() -> Option<Exit> {
 
 /// A holder that got its descriptor without O_CLOEXEC.
 fn by(via: Via, process: Process) -> Holder {
-    Holder { process: Some(Arc::new(process)), via, fd: (via == Via::Fd).then_some(9), cloexec: None, detail: None }
+    Holder {
+        process: Some(Arc::new(process)),
+        via,
+        fd: (via == Via::Fd).then_some(9),
+        cloexec: None,
+        opened: None,
+        detail: None,
+    }
 }
 
 fn fd(process: Process) -> Holder {
@@ -49,7 +56,7 @@ fn fd(process: Process) -> Holder {
 }
 
 fn nobody(via: Via) -> Holder {
-    Holder { process: None, via, fd: None, cloexec: None, detail: Some("loop0".into()) }
+    Holder { process: None, via, fd: None, cloexec: None, opened: None, detail: Some("loop0".into()) }
 }
 
 /// One situation; the default is a watched flock that nobody holds.
@@ -328,6 +335,12 @@ fn cold_locks() {
     let rows = [
         ("acquirer holds", cold(alive(4711, "app", 1), vec![fd(alive(4711, "app", 1))]), Held, None),
         ("older holder", cold(gone(), vec![fd(older())]), HandedOver, Some(Borrowed)),
+        (
+            "a holder of no known age that opened the file",
+            cold(gone(), vec![Holder { opened: Some(true), ..fd(no_start()) }]),
+            HandedOver,
+            Some(Borrowed),
+        ),
         ("an older and a younger holder", cold(gone(), vec![fd(younger()), fd(older())]), HandedOver, Some(Borrowed)),
         ("the text is the holder's pid", cold(gone(), vec![fd(younger())]).text("4720"), HandedOver, Some(Daemonized)),
         ("the text is another pid", cold(gone(), vec![fd(younger())]).text("4711"), Orphaned, Some(Inherited)),

@@ -165,7 +165,7 @@ mod tests {
             let process = Process { unit: Some(Text::from(unit)), ..fixture::process(pid, "x") };
             Holder { process: Some(Arc::new(process)), ..fixture::holder(fixture::process(pid, "x"), 1) }
         };
-        let other = |via| Holder { process: None, via, fd: None, cloexec: None, detail: None };
+        let other = |via| Holder { process: None, via, fd: None, cloexec: None, opened: None, detail: None };
         check(&fixture::ghost(), "kill 4720");
         check(
             &kept_by(Cause::Child, vec![in_unit(7, "a.service"), in_unit(8, "a.service")]),

@@ -120,7 +120,7 @@ fn mode(line: &Line, holders: &[Hit]) -> Option<Mode> {
 
 fn holder(hit: &Hit, identify: impl Fn(u32) -> ProcessId) -> HolderSeen {
     let process = Some(identify(hit.pid));
-    HolderSeen { process, via: Via::Fd, fd: Some(hit.at.fd), cloexec: hit.cloexec, detail: None }
+    HolderSeen { process, via: Via::Fd, fd: Some(hit.at.fd), cloexec: hit.cloexec, opened: None, detail: None }
 }
 
 /// Everything that is printed of a lock in both places, but a lease's mode: that may change between the two looks.

@@ -122,6 +122,7 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         via: Via::Fd,
         fd: Some(fd.fd),
         cloexec: Some(fd.cloexec != 0),
+        opened: Some(fd.opened != 0),
         detail: None,
     };
     let mut holders: Vec<HolderSeen> = found.map(holder).collect();
