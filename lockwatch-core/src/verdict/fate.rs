@@ -84,6 +84,13 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
     if age == Age::Older {
         return borrowed(acquirer, process);
     }
+    if age == Age::MostLikelyOlder {
+        let why = format!(
+            "{process} has a number just before {acquirer}'s, so it was most likely born first and had the file before \
+             the lock"
+        );
+        return Ruling::handed_over(Cause::Borrowed, why);
+    }
     if names(case.text, process) {
         let why = format!("the file's text is {}, the pid of its holder", process.id.pid);
         return Ruling::handed_over(Cause::Daemonized, why);
@@ -92,7 +99,7 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
         (Some(true), _) => unknown(format!(
             "{process} looks like a daemon (it leads its session and has no terminal): it may have meant to keep the lock"
         )),
-        (_, Age::Undecidable | Age::Older) => unknown(format!(
+        (_, Age::Undecidable | Age::MostLikelyOlder | Age::Older) => unknown(format!(
             "whether {process} is older or younger than {acquirer} cannot be told, and nobody watched the lock being taken"
         )),
         (None, _) => unknown(format!("whether {process} is a daemon could not be established")),
