@@ -1,15 +1,69 @@
 //! `--json`: the document of CONTRACT section 2.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    thread,
+};
 
-use lockwatch_core::report::Report;
+use lockwatch_core::report::{LockReport, Report};
 
-use super::{Options, document::Document, escape::to_json, sort};
+use super::{
+    Options,
+    document::{Document, LockObject},
+    escape::to_json,
+    sort,
+};
+
+/// How many rows are put into words by one thread at a time: a few megabytes of text.
+const PORTION: usize = 4096;
+/// The most threads that are put to it: others want to work too.
+const MOST_THREADS: usize = 4;
 
 /// Prints one document and a newline.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    to_json(&Document { report, locks: sort::sorted(&report.locks, options.sort) }, out)?;
+    let rows = sort::sorted(&report.locks, options.sort);
+    if rows.len() <= PORTION {
+        to_json(&Document { report, locks: rows }, out)?;
+        return writeln!(out);
+    }
+    let mut frame = Vec::new();
+    to_json(&Document { report, locks: Vec::new() }, &mut frame)?;
+    // The rows are the document's last member, so it ends with their brackets.
+    let (head, tail) = frame.split_at(frame.len() - b"]}".len());
+    out.write_all(head)?;
+    write_rows(&rows, out)?;
+    out.write_all(tail)?;
     writeln!(out)
+}
+
+/// Writes many rows, in portions that several threads put into words at once.
+fn write_rows(rows: &[&LockReport], out: &mut impl Write) -> io::Result<()> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let mut comma: &[u8] = b"";
+    for round in rows.chunks(threads * PORTION) {
+        thread::scope(|scope| {
+            let portions: Vec<_> = round.chunks(PORTION).map(|rows| scope.spawn(move || in_words(rows))).collect();
+            for portion in portions {
+                let text = portion.join().map_err(|_| io::Error::other("a writing thread panicked"))??;
+                out.write_all(comma)?;
+                out.write_all(&text)?;
+                comma = b",";
+            }
+            Ok::<(), io::Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+fn in_words(rows: &[&LockReport]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(rows.len() * 1024);
+    for (i, row) in rows.iter().enumerate() {
+        if i > 0 {
+            text.push(b',');
+        }
+        to_json(&LockObject::new(row), &mut text)?;
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -24,6 +78,21 @@ mod tests {
         let text = fixture::written(|out| write(report, &fixture::options(), out));
         fixture::assert_harmless(&text);
         serde_json::from_str(&text).expect("valid JSON")
+    }
+
+    #[test]
+    fn many_rows_are_written_as_few_are() {
+        let check = |count: usize| {
+            let locks: Vec<_> = fixture::report().locks.into_iter().cycle().take(count).collect();
+            let report = Report { locks, ..fixture::report() };
+            let whole = Document { report: &report, locks: report.locks.iter().collect() };
+            let expect = fixture::written(|out| to_json(&whole, out)) + "\n";
+            // Not assert_eq: nobody wants to read either.
+            assert!(fixture::written(|out| write(&report, &fixture::options(), out)) == expect, "{count} rows");
+        };
+        check(PORTION);
+        check(PORTION + 1);
+        check(PORTION * (MOST_THREADS + 1) + 2);
     }
 
     #[test]
