@@ -88,8 +88,12 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         }
         _ => {
             count(counter::REFUSED + kind);
-            if tracing() {
-                emit::<K>(request, what::REFUSED, 0);
+            // A wait that turns out to be part of a deadlock ends so (fs/locks.c posix_lock_inode, 6.18).
+            let waited = if request.flags & fl::SLEEP != 0 { end_wait() } else { None };
+            match waited {
+                Some(wait) => emit::<K>(request, what::WAIT_ENDED, now() - wait.since_ns),
+                None if tracing() => emit::<K>(request, what::REFUSED, 0),
+                None => {}
             }
         }
     }
@@ -141,7 +145,8 @@ pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
     }
 }
 
-/// Notes who took a lock.
+/// Notes who took a lock. Each note is counted at a process of the table: a lock whose acquirer found no room there is
+/// not noted, so that user space sees it as one that nobody saw being taken, and asks for its acquirer's death.
 #[inline(always)]
 fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     let task = K::current();
@@ -153,19 +158,21 @@ fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
             if request.lock.kind == kind::FLOCK && (*held).ty == request.ty {
                 return; // the lock that is there stays, with its acquirer (fs/locks.c flock_lock_inode, 6.18)
             }
-            if (*held).process != process {
-                tasks::add_held(&(*held).process, -1);
-                tasks::note_locker::<K, C>(ctx, task, &process);
+            if (*held).process == process {
+                *held = value;
+                return;
             }
-            *held = value;
+            let noted = *held;
+            forget(&request.lock, &noted);
         }
+    }
+    if !tasks::note_locker::<K, C>(ctx, task, &process) {
         return;
     }
     if HELD.insert(request.lock, value, 0).is_err() {
         count(counter::HELD_FULL);
-        return;
+        tasks::add_held(&process, -1);
     }
-    tasks::note_locker::<K, C>(ctx, task, &process);
 }
 
 /// Forgets a lock, if nothing of it is left. Says what was noted of it.

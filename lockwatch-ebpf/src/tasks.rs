@@ -56,25 +56,30 @@ pub fn is_gone(process: &ProcessKey) -> bool {
     }
 }
 
-/// Counts a lock for the running process, which is entered into the table with its first.
+/// Counts a lock for the running process, which is entered into the table with its first. False if the table is full.
 #[inline(always)]
-pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process: &ProcessKey) {
+pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process: &ProcessKey) -> bool {
     if PROCESSES.get_ptr(process).is_none() {
         let mut value = describe::<K>(task);
         value.comm = comm::<K>(task);
         // SAFETY: a helper without arguments.
         value.cgroup = unsafe { bpf_get_current_cgroup_id() };
-        enter(ctx, process, &value);
+        if !enter(ctx, process, &value) {
+            return false;
+        }
     }
     add_held(process, 1);
+    true
 }
 
 #[inline(always)]
-fn enter<C: EbpfContext>(ctx: &C, process: &ProcessKey, value: &ProcessValue) {
-    if PROCESSES.insert(process, value, 0).is_err() {
+fn enter<C: EbpfContext>(ctx: &C, process: &ProcessKey, value: &ProcessValue) -> bool {
+    let entered = PROCESSES.insert(process, value, 0).is_ok();
+    if !entered {
         count(counter::PROCESSES_FULL);
         warn!(ctx, "table of processes full: pid {} not noted", process.pid);
     }
+    entered
 }
 
 /// What the kernel knows of a process, but its command name and cgroup.

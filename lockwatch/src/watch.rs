@@ -26,6 +26,7 @@ use lockwatch_core::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -53,6 +54,9 @@ use crate::{
 
 /// How often the counters of lost records are read: they cost a system call each.
 const LOSS_CHECK: Duration = Duration::from_secs(1);
+
+/// How many deaths are waited for at once: the usual limit of open files is 1024, and a look needs some.
+const MOST_PIDFDS: usize = 256;
 
 /// Follows orphaned and hot locks.
 pub fn orphans(request: &Request) -> Result<Exit> {
@@ -97,6 +101,8 @@ struct Watcher<'a> {
     may_get_hot: Option<Timestamp>,
     files: HashMap<FileId, FileSeen>,
     dying: JoinSet<Dead>,
+    /// How many more pidfds may be open.
+    room: Arc<Semaphore>,
     lost: u64,
     look_due: bool,
 }
@@ -125,6 +131,7 @@ impl<'a> Watcher<'a> {
             may_get_hot: None,
             files: HashMap::new(),
             dying: JoinSet::new(),
+            room: Arc::new(Semaphore::new(MOST_PIDFDS)),
             lost: 0,
             look_due: true,
         })
@@ -151,7 +158,13 @@ impl<'a> Watcher<'a> {
                     self.drain(ready.get_inner_mut())?;
                     ready.clear_ready();
                 }
-                Some(through) = self.dying.join_next() => self.died(through.context("wait for a death")?)?,
+                Some(through) = self.dying.join_next() => {
+                    self.died(through.context("wait for a death")?)?;
+                    // One look is enough for all who are through by now.
+                    while let Some(through) = self.dying.try_join_next() {
+                        self.died(through.context("wait for a death")?)?;
+                    }
+                }
                 () = sleep_until(hot_at.unwrap_or_else(far)), if hot_at.is_some() => self.check_waits(),
                 _ = losses.tick() => self.check_losses()?,
                 ready = diagnostics.readable_mut() => {
@@ -180,7 +193,9 @@ impl<'a> Watcher<'a> {
 
     /// Comes back to a dying process when it is through.
     fn await_death(&mut self, id: ProcessId, seen: Option<(Token, Arc<Process>)>) {
+        let room = Arc::clone(&self.room);
         self.dying.spawn(async move {
+            let _room = room.acquire().await;
             // A pidfd that cannot be had leaves only the look itself to tell what has survived.
             let _ = deaths::through(id).await;
             Dead { seen }

@@ -140,6 +140,19 @@ fn borrowed(scene: &Scene, path: &Path) -> Locker {
     parent
 }
 
+/// A helper locks a descriptor for a worker that is there already; their parent lets go of it.
+fn borrowed_by_a_sibling(scene: &Scene, path: &Path) -> (Locker, Process) {
+    let mut parent = scene.locker();
+    parent.open(path, "rw as 9");
+    let worker = parent.spawn("sleep 60");
+    let mut helper = parent.fork(scene);
+    parent.tell("close 9");
+    helper.tell("flock 9 ex");
+    let helper = helper.exit(0);
+    parent.tell(&format!("wait {helper}"));
+    (parent, worker)
+}
+
 /// The main thread is gone, another one lives.
 fn zombie_leader(scene: &Scene, path: &Path) -> Locker {
     let mut locker = taken(scene, path, "flock 9 ex");
@@ -241,6 +254,34 @@ fn a_living_acquirer_passes_its_lock_on() {
 fn a_helper_locks_for_its_parent() {
     cold("a_helper_locks_for_its_parent, cold", borrowed, "handed_over/borrowed");
     watched_peace("a_helper_locks_for_its_parent, watched", borrowed);
+}
+
+#[test]
+fn a_helper_locks_for_an_older_worker() {
+    cold("a_helper_locks_for_an_older_worker, cold", borrowed_by_a_sibling, "handed_over/borrowed");
+    watched_peace("a_helper_locks_for_an_older_worker, watched", borrowed_by_a_sibling);
+}
+
+#[test]
+fn a_party_that_has_let_go_still_counts_until_it_dies() {
+    if !needs_bpf("a_party_that_has_let_go_still_counts_until_it_dies") {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.file("lock");
+    let ghosts = [scene.file("ghost"), scene.file("another ghost")];
+    let watcher = Watcher::orphans(&[&path, &ghosts[0], &ghosts[1]]);
+    let seen = |event: &str, path: &Path| watcher.wait_for(event, |e| e.is(event) && e.about(path));
+    let mut parent = borrowed(&scene, &path);
+    let _ghost = leaked(&scene, &ghosts[0]);
+    seen("orphaned", &ghosts[0]);
+    let _heir = parent.spawn("sleep 60");
+    parent.tell("close 9");
+    let _ghost = leaked(&scene, &ghosts[1]);
+    seen("orphaned", &ghosts[1]);
+    assert!(!watcher.events().iter().any(|e| e.is("orphaned") && e.about(&path)));
+    parent.kill();
+    seen("orphaned", &path);
 }
 
 #[test]

@@ -11,7 +11,10 @@ mod picture;
 mod tracefs;
 mod walk;
 
-use std::{collections, path::Path};
+use std::{
+    collections::{self, HashSet},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -48,6 +51,8 @@ pub struct Bpf {
     /// The exact identity of every process that the last look met: `/proc` gives starts only in ticks.
     met: collections::HashMap<u32, ProcessKey>,
     counters: PerCpuArray<MapData, u64>,
+    /// How much was lost when the tables were swept last.
+    swept: u64,
 }
 
 impl Bpf {
@@ -84,6 +89,7 @@ impl Bpf {
             watched: HashMap::try_from(map("WATCHED")?)?,
             met: collections::HashMap::new(),
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,
+            swept: 0,
             ebpf,
         })
     }
@@ -105,6 +111,7 @@ impl Bpf {
 
     /// Everything that is, now.
     pub fn look(&mut self) -> Result<Picture> {
+        let began = Clock::read().boot_ns();
         let mut walked = self.walker.run(&mut self.ebpf)?;
         let mut fds = self.descriptors.run(&mut self.ebpf)?;
         if picture::is_torn(&walked, &fds) {
@@ -113,6 +120,7 @@ impl Bpf {
             fds = self.descriptors.run(&mut self.ebpf)?;
         }
         if self.attached.is_some() {
+            self.sweep(&walked, began)?;
             self.note_unseen(&walked);
             let waiting = walked.records.iter().filter(|record| record.depth > 0).map(|record| record.process);
             let met = fds.all().iter().map(|fd| fd.process).chain(waiting);
@@ -135,14 +143,25 @@ impl Bpf {
     }
 
     /// Asks to hear of the deaths of processes that the last look met, whatever they hold. Returns those that were
-    /// already on their way out, of whom nothing more will be heard.
+    /// already on their way out, of whom nothing more will be heard. Where the table is full, the rest goes unwatched.
     pub fn watch(&mut self, pids: impl IntoIterator<Item = u32>) -> Result<Vec<ProcessId>> {
         let mut late = Vec::new();
         for key in pids.into_iter().filter_map(|pid| self.met.get(&pid).copied()) {
             match self.watched.insert(bytes_of(&key), 1, NO_EXIST) {
-                Ok(()) if processes::is_exiting(process_id(&key)) => late.push(process_id(&key)),
+                Ok(()) if processes::is_exiting(process_id(&key)) => {
+                    // Its exit may have been before: then no probe takes it out. If it was not, it has already.
+                    let _ = self.watched.remove(&bytes_of(&key));
+                    late.push(process_id(&key));
+                }
                 Ok(()) => {}
-                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
+                    Some(libc::EEXIST) => {}
+                    Some(libc::E2BIG) => {
+                        log::warn!("too many processes to watch: the deaths of some will not be heard");
+                        break;
+                    }
+                    _ => return Err(error).context("ask to hear of a process's death"),
+                },
                 Err(error) => return Err(error).context("ask to hear of a process's death"),
             }
         }
@@ -152,13 +171,43 @@ impl Bpf {
     /// Notes locks that were taken before anybody watched, so that their release is told. A lock that the probes have
     /// noted meanwhile is left alone.
     fn note_unseen(&mut self, walked: &Walked) {
-        let unseen = walked.records.iter().filter(|record| record.depth == 0 && record.process.start_ns == 0);
+        let unseen = walked.locks().filter(|record| record.process.start_ns == 0);
         for record in unseen.take(MOST_NOTES) {
             let process = ProcessKey { start_ns: 0, pid: record.pid, pad: 0 };
             let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end, ty: record.ty, pad: 0 };
             // A full table or an existing entry: either way there is nothing better to do.
             let _ = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST);
         }
+    }
+
+    /// When a table was full: forgets the locks that went without a word, and the dead who held nothing else. A lease
+    /// that ends with the close of its file fires no probe (fs/locks.c locks_remove_lease, 6.18), a refused one has been
+    /// noted all the same, and the classic probe cannot see what is left of a range.
+    fn sweep(&mut self, walked: &Walked, began_ns: u64) -> Result<()> {
+        let lost = self.lost()?;
+        if lost == self.swept || !walked.gaps.is_empty() {
+            return Ok(());
+        }
+        let there: HashSet<LockKey> = walked.locks().map(|record| record.lock).collect();
+        let mut lockers = HashSet::new();
+        for (key, value) in self.held.iter().collect::<Result<Vec<_>, _>>().context("read the table of locks")? {
+            let (lock, note) = LockKey::read(&key).zip(HeldValue::read(&value)).context("short note of a lock")?;
+            if there.contains(&lock) || note.at_ns > began_ns {
+                lockers.insert(note.process);
+            } else {
+                let _ = self.held.remove(&key); // or the probes were quicker
+            }
+        }
+        for (key, value) in
+            self.processes.iter().collect::<Result<Vec<_>, _>>().context("read the table of processes")?
+        {
+            let (process, value) = ProcessKey::read(&key).zip(ProcessValue::read(&value)).context("short process")?;
+            if value.died_ns != 0 && !lockers.contains(&process) {
+                let _ = self.processes.remove(&key);
+            }
+        }
+        self.swept = lost;
+        Ok(())
     }
 
     /// Records that were lost in the kernel since the start: the ring or a table was full.

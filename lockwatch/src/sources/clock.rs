@@ -25,6 +25,11 @@ impl Clock {
         Timestamp(self.wall_ns)
     }
 
+    /// The same moment in nanoseconds since boot.
+    pub fn boot_ns(&self) -> u64 {
+        self.boot_ns
+    }
+
     /// The wall's time of a moment in nanoseconds since boot.
     pub fn at_boot_ns(&self, ns: u64) -> Timestamp {
         Timestamp((self.wall_ns + ns).saturating_sub(self.boot_ns))

@@ -18,7 +18,14 @@ pub fn process(root: &Path, pid: u32, clock: &Clock) -> Option<Process> {
         Ok(dir) => read(&dir, pid, clock),
         Err(error) if is_gone(&error) => None,
         // It is there, and closed to us.
-        Err(_) => Some(Process::unknown(ProcessId { pid, start: None }, Life::Alive)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Some(Process::unknown(ProcessId { pid, start: None }, Life::Alive))
+        }
+        // We are out of descriptors or of memory: that says nothing of the process.
+        Err(error) => {
+            let why = format!("/proc/{pid} could not be read: {error}");
+            Some(Process::unknown(ProcessId { pid, start: None }, Life::Unknown(why)))
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
-    walked.records.iter().filter(|record| record.depth == 0).any(|record| fds.holders_of(record).next().is_none())
+    walked.locks().any(|record| fds.holders_of(record).next().is_none())
 }
 
 /// Joins both with what `/proc` says of the processes.

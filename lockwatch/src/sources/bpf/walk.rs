@@ -1,6 +1,7 @@
 //! Runs the walk over the kernel's own list of locks (DESIGN section 3.4): `/proc/locks` is never opened.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
@@ -12,7 +13,7 @@ use aya::{
     maps::{Array, MapData, RingBuf},
     programs::{RawTracePoint, TestRun},
 };
-use lockwatch_common::{Cursor, WalkRecord, Wire, cursor};
+use lockwatch_common::{Cursor, WalkRecord, Wire, cursor, kind, ty};
 use rustix::{
     fs::{FlockOperation, MemfdFlags, flock, memfd_create},
     thread::{CpuSet, sched_setaffinity},
@@ -23,6 +24,8 @@ use rustix::{
 const BUDGET: u32 = 2_000;
 /// How much longer the runs of the next attempt are.
 const GROWTH: u32 = 8;
+/// The most steps of one run: BPF_MAX_LOOPS (include/linux/bpf.h, 6.18). With more bpf_loop makes none at all.
+const MOST: u32 = 8 << 20;
 /// How often a CPU's list is begun again before we say that the picture is not exact.
 const ATTEMPTS: usize = 6;
 
@@ -38,6 +41,36 @@ pub struct Walked {
     pub records: Vec<WalkRecord>,
     /// Why it may not be all, one sentence each.
     pub gaps: Vec<String>,
+}
+
+impl Walked {
+    /// The granted locks.
+    pub fn locks(&self) -> impl Iterator<Item = &WalkRecord> {
+        self.records.iter().filter(|record| record.depth == 0)
+    }
+
+    /// Leaves one record of what has been met twice. The CPUs are walked one after another, so a lock that is released
+    /// and taken again on another CPU meanwhile stands in both lists, and so may two that exclude each other: what was
+    /// met last is true.
+    fn settle(&mut self) {
+        let mut addresses = HashSet::with_capacity(self.records.len());
+        let mut ranges = HashSet::with_capacity(self.records.len());
+        let mut flocked = HashMap::new();
+        self.records.reverse();
+        self.records.retain(|record| {
+            let fresh = addresses.insert(record.address);
+            if !fresh || record.depth > 0 {
+                return fresh;
+            }
+            let excluded = record.lock.kind == kind::FLOCK && {
+                let file = (record.lock.inode, record.lock.device);
+                let (lock, ty) = *flocked.entry(file).or_insert((record.lock, record.ty));
+                lock != record.lock && (ty == ty::WRITE || record.ty == ty::WRITE)
+            };
+            !excluded && ranges.insert((record.lock, record.start))
+        });
+        self.records.reverse();
+    }
 }
 
 impl Walker {
@@ -65,6 +98,7 @@ impl Walker {
                 .join()
                 .map_err(|_| anyhow!("the walking thread panicked"))?
         })?;
+        walked.settle();
         Ok(walked)
     }
 
@@ -83,7 +117,7 @@ impl Walker {
                 return Ok(());
             }
             walked.records.truncate(kept);
-            budget = budget.saturating_mul(GROWTH);
+            budget = budget.saturating_mul(GROWTH).min(MOST);
         }
         walked.gaps.push(format!("the list of cpu {cpu} changed faster than it could be read"));
         Ok(())
@@ -158,7 +192,44 @@ fn parse_cpus(text: &str) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use lockwatch_common::{LockKey, ProcessKey};
+
     use super::*;
+
+    /// Address, inode, owner, kind, mode, start, depth.
+    type Row = (u64, u64, u64, u32, u32, u64, u32);
+
+    fn record((address, inode, owner, kind, ty, start, depth): Row) -> WalkRecord {
+        let lock = LockKey { inode, owner, device: 1, kind };
+        let process = ProcessKey { start_ns: 0, pid: 0, pad: 0 };
+        WalkRecord { lock, address, file: owner, start, end: start, process, at_ns: 0, flags: 0, ty, pid: 9, depth }
+    }
+
+    #[test]
+    fn of_what_was_met_twice_the_last_stays() {
+        const W: u32 = ty::WRITE;
+        const R: u32 = ty::READ;
+        let check = |rows: &[Row], expect: &[usize]| {
+            let mut walked = Walked { records: rows.iter().copied().map(record).collect(), gaps: Vec::new() };
+            walked.settle();
+            let found: Vec<_> = walked.records.iter().map(|record| (record.address, record.lock)).collect();
+            let expect: Vec<_> = expect.iter().map(|&i| record(rows[i])).map(|r| (r.address, r.lock)).collect();
+            assert_eq!(found, expect, "{rows:?}");
+        };
+        // Taken again on another CPU; its memory given to another; a waiter that has moved on.
+        check(&[(1, 7, 70, kind::FLOCK, W, 0, 0), (2, 7, 70, kind::FLOCK, W, 0, 0)], &[1]);
+        check(&[(1, 7, 70, kind::OFD, W, 0, 0), (1, 8, 80, kind::OFD, W, 0, 0)], &[1]);
+        check(
+            &[(1, 7, 70, kind::OFD, W, 0, 0), (5, 7, 71, kind::OFD, W, 0, 1), (5, 7, 71, kind::OFD, W, 0, 1)],
+            &[0, 2],
+        );
+        // Exclusive flocks exclude each other, ranges and readers do not.
+        check(&[(1, 7, 70, kind::FLOCK, R, 0, 0), (2, 7, 71, kind::FLOCK, W, 0, 0)], &[1]);
+        check(&[(1, 7, 70, kind::FLOCK, W, 0, 0), (2, 7, 71, kind::FLOCK, R, 0, 0)], &[1]);
+        check(&[(1, 7, 70, kind::FLOCK, R, 0, 0), (2, 7, 71, kind::FLOCK, R, 0, 0)], &[0, 1]);
+        check(&[(1, 7, 70, kind::OFD, W, 0, 0), (2, 7, 70, kind::OFD, W, 9, 0)], &[0, 1]);
+        check(&[(1, 7, 70, kind::FLOCK, W, 0, 0), (2, 8, 70, kind::FLOCK, W, 0, 0)], &[0, 1]);
+    }
 
     #[test]
     fn cpu_lists() {
