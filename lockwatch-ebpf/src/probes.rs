@@ -107,7 +107,8 @@ fn lease_deleted<K: Kernel, C: Arguments>(ctx: &C) {
 }
 
 #[inline(always)]
-fn exit<K: Kernel, C: Arguments>(ctx: &C) {
+fn exit<K: Kernel, C: EbpfContext>(ctx: &C) {
+    locks::on_interrupted::<K>();
     tasks::on_exit::<K, C>(ctx);
 }
 
@@ -179,7 +180,7 @@ pub fn posix_classic(ctx: TracePointContext) -> u32 {
 
 #[tracepoint(category = "sched", name = "sched_process_exit")]
 pub fn exit_classic(ctx: TracePointContext) -> u32 {
-    tasks::on_exit::<Probed, _>(&ctx);
+    exit::<Probed, _>(&ctx);
     0
 }
 

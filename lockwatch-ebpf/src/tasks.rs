@@ -11,7 +11,6 @@ use lockwatch_common::{
 
 use crate::{
     kernel::{Kernel, Probed, at, atomic_add, now},
-    locks,
     maps::{EVENTS, PROCESSES, WATCHED, count},
 };
 
@@ -134,7 +133,6 @@ pub fn executable<K: Kernel>(task: *const u8) -> (u64, u32) {
 /// `sched_process_exit`: fires for each thread, before its files are closed (kernel/exit.c do_exit, 6.18).
 #[inline(always)]
 pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
-    locks::on_interrupted::<K>();
     let task = K::current();
     let signal: *const u8 = K::load(task, at!(task_signal));
     if K::load::<i32>(signal, at!(signal_live)) != 0 {

@@ -24,6 +24,7 @@ use lockwatch_core::{
     text::Text,
     time::Timestamp,
 };
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
@@ -52,7 +53,7 @@ use crate::{
     },
 };
 
-/// How often the counters of lost records are read: they cost a system call each.
+/// How often it is asked what no descriptor tells: records lost in the kernel, and whether anybody still reads.
 const LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// How many deaths are waited for at once: the usual limit of open files is 1024, and a look needs some.
@@ -166,7 +167,12 @@ impl<'a> Watcher<'a> {
                     }
                 }
                 () = sleep_until(hot_at.unwrap_or_else(far)), if hot_at.is_some() => self.check_waits(),
-                _ = losses.tick() => self.check_losses()?,
+                _ = losses.tick() => {
+                    if reader_is_gone() {
+                        return Ok(());
+                    }
+                    self.check_losses()?;
+                }
                 ready = diagnostics.readable_mut() => {
                     let mut ready = ready.context("poll the diagnostics")?;
                     ready.get_inner_mut().flush();
@@ -375,6 +381,14 @@ fn concern(report: &Report) -> HashSet<u32> {
         }
     }
     pids
+}
+
+/// Whether whoever read our output has closed the pipe: there may be nothing to print for hours, and so no error.
+fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
+    rustix::event::poll(&mut stdout, Some(&Timespec::default())).is_ok()
+        && stdout[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 fn is_ghostly(lock: &lockwatch_core::report::LockReport) -> bool {

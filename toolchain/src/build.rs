@@ -1,16 +1,15 @@
 //! The call that builds the BPF programs.
 
 use std::{
-    env,
     ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::find::{Compiler, Toolchain};
-
-/// The BPF target with this machine's byte order.
-pub const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+use crate::{
+    find::{Compiler, TARGET, Toolchain},
+    machine::forget_outer_cargo,
+};
 
 /// The call that builds the package in `package_dir` for BPF, with its output below `target_dir`.
 ///
@@ -52,21 +51,6 @@ fn rustflags(linker: &Path) -> OsString {
     flags
 }
 
-/// Removes what a cargo around us has set, or its user has set for it, but for the way to the registry.
-pub(crate) fn forget_outer_cargo(command: &mut Command) {
-    for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(is_of_outer_cargo) {
-            command.env_remove(&name);
-        }
-    }
-}
-
-fn is_of_outer_cargo(name: &str) -> bool {
-    let keep = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
-    let drop = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "MAKEFLAGS", "MFLAGS"];
-    drop.iter().any(|d| name.starts_with(d)) && !keep.iter().any(|k| name.starts_with(k))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,20 +73,5 @@ mod tests {
         let rest = "--release --target TARGET --target-dir /t";
         check(Compiler::Nightly, &format!("{flags} rustup run nightly cargo build -Zbuild-std=core {rest}"));
         check(Compiler::Debian, &format!("{flags} RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 /usr/bin/cargo build {rest}"));
-    }
-
-    #[test]
-    fn the_way_to_the_registry_stays() {
-        let check = |name, expect| assert_eq!(is_of_outer_cargo(name), expect, "{name}");
-        check("CARGO_ENCODED_RUSTFLAGS", true);
-        check("CARGO_TARGET_DIR", true);
-        check("CARGO", true);
-        check("RUSTC_WRAPPER", true);
-        check("RUSTUP_TOOLCHAIN", true);
-        check("RUSTUP_HOME", false);
-        check("CARGO_HOME", false);
-        check("CARGO_NET_OFFLINE", false);
-        check("CARGO_REGISTRIES_MIRROR_INDEX", false);
-        check("PATH", false);
     }
 }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{build::TARGET, machine::Machine, machine::ThisMachine, tools_dir};
+use crate::{machine::Machine, machine::ThisMachine, tools_dir};
+
+/// The BPF target with this machine's byte order.
+pub const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
 /// The LLVM that `cargo xtask setup` links bpf-linker with. It cannot read the bitcode of a newer one.
 pub const LINKER_LLVM: u32 = 22;

@@ -9,8 +9,8 @@ mod machine;
 
 use std::{env, fs, io, path::Path, path::PathBuf, time::SystemTime};
 
-pub use build::{TARGET, command, object};
-pub use find::{Compiler, Found, LINKER_LLVM, Missing, Toolchain, find};
+pub use build::{command, object};
+pub use find::{Compiler, Found, LINKER_LLVM, Missing, TARGET, Toolchain, find};
 
 /// Where cargo puts this workspace's output: `CARGO_TARGET_DIR`, else `target` in the workspace. (`--target-dir` is
 /// not visible from a build script; the BPF programs then go to `target` all the same.)

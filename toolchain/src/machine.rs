@@ -22,7 +22,7 @@ pub(crate) struct ThisMachine;
 impl Machine for ThisMachine {
     fn output(&self, program: &Path, args: &[&str]) -> Option<String> {
         let mut command = Command::new(program);
-        crate::build::forget_outer_cargo(&mut command);
+        forget_outer_cargo(&mut command);
         let output = command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -34,5 +34,40 @@ impl Machine for ThisMachine {
 
     fn search_path(&self) -> Vec<PathBuf> {
         env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
+    }
+}
+
+/// Removes what a cargo around us has set, or its user has set for it, but for the way to the registry.
+pub(crate) fn forget_outer_cargo(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_outer_cargo) {
+            command.env_remove(&name);
+        }
+    }
+}
+
+fn is_of_outer_cargo(name: &str) -> bool {
+    let keep = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
+    let drop = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "MAKEFLAGS", "MFLAGS"];
+    drop.iter().any(|d| name.starts_with(d)) && !keep.iter().any(|k| name.starts_with(k))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_the_registry_stays() {
+        let check = |name, expect| assert_eq!(is_of_outer_cargo(name), expect, "{name}");
+        check("CARGO_ENCODED_RUSTFLAGS", true);
+        check("CARGO_TARGET_DIR", true);
+        check("CARGO", true);
+        check("RUSTC_WRAPPER", true);
+        check("RUSTUP_TOOLCHAIN", true);
+        check("RUSTUP_HOME", false);
+        check("CARGO_HOME", false);
+        check("CARGO_NET_OFFLINE", false);
+        check("CARGO_REGISTRIES_MIRROR_INDEX", false);
+        check("PATH", false);
     }
 }
