@@ -109,9 +109,9 @@ fn on_unlock<K: Kernel>(request: &Request) {
         request.lock.kind = kind::OFD;
         noted = release(&request);
     }
-    let Some(held) = noted else { return };
+    let Some((held, gone)) = noted else { return };
     count(counter::RELEASED + request.lock.kind);
-    if tracing() || tasks::is_gone(&held.process) {
+    if tracing() || gone {
         request.ty = held.ty;
         emit::<K>(&request, what::RELEASED, 0);
     }
@@ -128,9 +128,9 @@ pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
 /// `generic_delete_lease`.
 #[inline(always)]
 pub fn on_lease_deleted<K: Kernel>(request: &Request) {
-    let Some(held) = release(request) else { return };
+    let Some((_, gone)) = release(request) else { return };
     count(counter::RELEASED + request.lock.kind);
-    if tasks::is_gone(&held.process) {
+    if gone {
         emit::<K>(request, what::RELEASED, 0);
     }
 }
@@ -171,26 +171,28 @@ fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     }
     if HELD.insert(request.lock, value, 0).is_err() {
         count(counter::HELD_FULL);
-        tasks::add_held(&process, -1);
+        tasks::drop_lock(&process);
     }
 }
 
-/// Forgets a lock, if nothing of it is left. Says what was noted of it.
+/// Forgets a lock, if nothing of it is left. Says what was noted of it, and whether its acquirer is gone: then user
+/// space wants to know of the lock's end.
 #[inline(always)]
-fn release(request: &Request) -> Option<HeldValue> {
+fn release(request: &Request) -> Option<(HeldValue, bool)> {
     let ranged = request.lock.kind == kind::POSIX || request.lock.kind == kind::OFD;
     let whole = request.start == 0 && request.end >= OFFSET_MAX;
     let held = HELD.get_ptr_mut(request.lock)?;
     // SAFETY: a live value of a preallocated map, copied at once.
     let noted = unsafe { *held };
     if !ranged || whole || !owns_more(request) {
-        forget(&request.lock, &noted);
-    } else if noted.start >= request.start && noted.end <= request.end {
+        return Some((noted, forget(&request.lock, &noted)));
+    }
+    if noted.start >= request.start && noted.end <= request.end {
         // Other ranges remain, taken at other times.
         // SAFETY: as above.
         unsafe { (*held).at_ns = 0 }
     }
-    Some(noted)
+    Some((noted, tasks::is_gone(&noted.process)))
 }
 
 /// Whether the owner has another lock on this inode. The probe fires after the unlock, outside of the inode's lock:
@@ -220,12 +222,10 @@ fn owns_more(request: &Request) -> bool {
     true
 }
 
-/// Takes a note out of the table.
+/// Takes a note out of the table. Says whether the acquirer is gone.
 #[inline(always)]
-fn forget(lock: &LockKey, noted: &HeldValue) {
-    if HELD.remove(lock).is_ok() {
-        tasks::add_held(&noted.process, -1);
-    }
+fn forget(lock: &LockKey, noted: &HeldValue) -> bool {
+    HELD.remove(lock).is_ok() && tasks::drop_lock(&noted.process)
 }
 
 /// Notes a wait, and tells user space: waits are rare and make locks hot.

@@ -10,7 +10,7 @@ use lockwatch_common::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, Wai
 
 /// Who took which lock, and when.
 #[map]
-pub static HELD: HashMap<LockKey, HeldValue> = HashMap::with_max_entries(1 << 16, 0);
+pub static HELD: HashMap<LockKey, HeldValue> = HashMap::with_max_entries(1 << 17, 0);
 
 /// Blocked requests by thread id.
 #[map]

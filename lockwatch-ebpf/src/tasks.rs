@@ -31,18 +31,19 @@ pub fn comm<K: Kernel>(task: *const u8) -> [u8; COMM_LEN] {
     Probed::load(leader, at!(task_comm))
 }
 
-/// Adds to the number of locks that a process's notes count.
+/// Counts one lock less of a process's. Says whether that process is gone: dead, or never seen.
 #[inline(always)]
-pub fn add_held(process: &ProcessKey, locks: i64) {
-    let Some(value) = PROCESSES.get_ptr_mut(process) else { return };
+pub fn drop_lock(process: &ProcessKey) -> bool {
+    let Some(value) = PROCESSES.get_ptr_mut(process) else { return true };
     // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
     let (held, died) = unsafe {
-        atomic_add(&raw mut (*value).held, locks);
-        ((&raw const (*value).held).read_volatile(), (*value).died_ns)
+        atomic_add(&raw mut (*value).held, -1);
+        ((&raw const (*value).held).read_volatile(), (*value).died_ns != 0)
     };
-    if died != 0 && held <= 0 {
+    if died && held <= 0 {
         let _ = PROCESSES.remove(process);
     }
+    died
 }
 
 /// Whether a lock's acquirer is dead, or was never seen: then user space wants to know of the lock's end.
@@ -58,17 +59,17 @@ pub fn is_gone(process: &ProcessKey) -> bool {
 /// Counts a lock for the running process, which is entered into the table with its first. False if the table is full.
 #[inline(always)]
 pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process: &ProcessKey) -> bool {
-    if PROCESSES.get_ptr(process).is_none() {
-        let mut value = describe::<K>(task);
-        value.comm = comm::<K>(task);
-        // SAFETY: a helper without arguments.
-        value.cgroup = unsafe { bpf_get_current_cgroup_id() };
-        if !enter(ctx, process, &value) {
-            return false;
-        }
+    if let Some(value) = PROCESSES.get_ptr_mut(process) {
+        // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
+        unsafe { atomic_add(&raw mut (*value).held, 1) };
+        return true;
     }
-    add_held(process, 1);
-    true
+    let mut value = describe::<K>(task);
+    value.comm = comm::<K>(task);
+    // SAFETY: a helper without arguments.
+    value.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    value.held = 1;
+    enter(ctx, process, &value)
 }
 
 #[inline(always)]

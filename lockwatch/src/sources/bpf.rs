@@ -36,7 +36,7 @@ use crate::sources::{clock::Clock, processes};
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 const NO_EXIST: u64 = 1;
 /// How many unseen locks are noted at most: half of the table, so that the probes keep room.
-const MOST_NOTES: usize = 1 << 15;
+const MOST_NOTES: usize = 1 << 16;
 
 /// The loaded programs.
 pub struct Bpf {
