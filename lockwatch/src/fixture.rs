@@ -137,15 +137,15 @@ pub fn report() -> Report {
 
 /// Names chosen to hurt.
 pub fn hostile() -> Report {
-    let evil = || Text::new(b"/tmp/a\nb\x1b[2J\xe2\x80\xae\xff\"\\".to_vec());
+    let evil = || Text::new(b"/tmp/a\nb\x1b[2J\xe2\x80\xae\xff\"\\");
     let name = |text: Process| Process {
-        comm: Some(Text::new(b"\x1b]0;x\x07\r\xfe".to_vec())),
+        comm: Some(Text::new(b"\x1b]0;x\x07\r\xfe")),
         exe: Some(evil()),
         unit: Some(Text::from("a;rm -rf b\u{202e}.service")),
         container: Some(Text::from("\u{9b}31m")),
         ..text
     };
-    let sender = (7, Text::new(b"\n\xff".to_vec()));
+    let sender = (7, Text::new(b"\n\xff"));
     let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false };
     let mut lock = ghost();
     lock.file_seen = FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), text: None };
