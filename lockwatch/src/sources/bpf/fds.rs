@@ -42,7 +42,8 @@ impl Descriptors {
         let program = program(ebpf)?;
         let link = program.attach().context("attach the iterator over descriptors")?;
         let mut file = program.take_link(link)?.into_file().context("open the iterator over descriptors")?;
-        let mut bytes = Vec::new();
+        // Room enough from the start: each read(2) runs the iterator, and the first ones would be of 32 bytes.
+        let mut bytes = Vec::with_capacity(1 << 16);
         file.read_to_end(&mut bytes).context("read the iterator over descriptors")?;
         Table::parse(&bytes)
     }
