@@ -1,6 +1,6 @@
 //! One look at the world: sources, table, report.
 
-use std::{fs, mem::ManuallyDrop, path::Path};
+use std::{fs, mem::ManuallyDrop, path::Path, time::Instant};
 
 use lockwatch_core::{
     report::{Host, Report, Settings},
@@ -18,8 +18,11 @@ pub fn look(request: &Request) -> anyhow::Result<Report> {
     // One look is all that this process does: freeing the table would take time that nobody gains.
     let mut table = ManuallyDrop::new(Table::new(Settings::default()));
     let now = picture.taken_at;
+    let watch = Instant::now();
     table.see(picture);
-    Ok(table.report(now, &host(&request.proc_root), &statuses))
+    let report = table.report(now, &host(&request.proc_root), &statuses);
+    log::info!("judged {} locks, {:.1?}", report.locks.len(), watch.elapsed());
+    Ok(report)
 }
 
 /// Where we are.

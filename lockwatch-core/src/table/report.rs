@@ -3,7 +3,10 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
+    num::NonZero,
+    panic::resume_unwind,
     sync::Arc,
+    thread,
 };
 
 use super::{Held, Owned, Table, seen};
@@ -25,15 +28,12 @@ impl Table {
         let order = self.newest_first();
         let locks: Vec<LockSeen> = order.iter().map(|(owned, span)| seen(owned, span)).collect();
         let ids = id::assign(&host.boot_id, &locks);
-        let mut queues = self.queues(&locks);
-        let mut rows: Vec<LockReport> = order
-            .iter()
-            .zip(ids)
-            .enumerate()
-            .map(|(i, ((owned, span), id))| {
-                self.row(owned, span, id, queues.of_lock.remove(&i).unwrap_or_default(), now)
-            })
-            .collect();
+        let queues = self.queues(&locks);
+        let row = |i: usize| {
+            let (owned, span) = order[i];
+            self.row(owned, span, ids[i].clone(), queues.of_lock.get(&i).cloned().unwrap_or_default(), now)
+        };
+        let mut rows = in_portions(order.len(), row);
         sort(&mut rows);
         Report {
             taken_at: self.taken_at.unwrap_or(now),
@@ -160,10 +160,27 @@ struct Queues {
     adrift: usize,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Queue {
     waiters: Vec<Waiter>,
     deadlock: bool,
+}
+
+/// Calls `make` for every number below `len`, and keeps the order. So many that a thread is worth its while are shared
+/// among the cores.
+fn in_portions<T: Send>(len: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    const WORTH_A_THREAD: usize = 4096;
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let portion = len.div_ceil(cores).max(WORTH_A_THREAD);
+    if len <= portion {
+        return (0..len).map(make).collect();
+    }
+    thread::scope(|scope| {
+        let make = &make;
+        let begin = |from: usize| scope.spawn(move || (from..len.min(from + portion)).map(make).collect::<Vec<T>>());
+        let portions: Vec<_> = (0..len).step_by(portion).map(begin).collect();
+        portions.into_iter().flat_map(|made| made.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// Sorts by rank. A row is large, so the order is found first, and then every row is moved once.

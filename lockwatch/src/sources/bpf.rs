@@ -14,6 +14,7 @@ mod walk;
 use std::{
     collections::{self, HashSet},
     path::Path,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -112,8 +113,11 @@ impl Bpf {
     /// Everything that is, now.
     pub fn look(&mut self) -> Result<Picture> {
         let began = Clock::read().boot_ns();
+        let watch = Instant::now();
         let mut walked = self.walker.run(&mut self.ebpf)?;
+        log::info!("walked {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
         let mut fds = self.descriptors.run(&mut self.ebpf)?;
+        log::info!("visited {} descriptors of their files, {:.1?}", fds.all().len(), watch.elapsed());
         if picture::is_torn(&walked, &fds) {
             // Released in between, most likely: what is still without a holder after a second look has none we see.
             walked = self.walker.run(&mut self.ebpf)?;
@@ -127,7 +131,9 @@ impl Bpf {
             self.met = met.filter(|key| key.start_ns != 0).map(|key| (key.pid, key)).collect();
         }
         let known = |process: &ProcessKey| self.known(process);
-        Ok(picture::assemble(walked, &fds, &known, &Clock::read(), Path::new("/proc")))
+        let picture = picture::assemble(walked, &fds, &known, &Clock::read(), Path::new("/proc"));
+        log::info!("met {} living processes, {:.1?}", picture.census.living.len(), watch.elapsed());
+        Ok(picture)
     }
 
     fn known(&self, process: &ProcessKey) -> Option<ProcessValue> {
