@@ -4,6 +4,7 @@
 //! took them and when; the ring brings deaths and waits. `/proc/locks` is never read: it stops every other lock user.
 
 pub mod btf;
+mod convert;
 pub mod events;
 mod fds;
 pub mod load;
@@ -26,10 +27,10 @@ use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, count
 use lockwatch_core::{observation::Picture, process::ProcessId};
 
 use self::{
+    convert::process_id,
     events::Token,
     fds::Descriptors,
     load::Purpose,
-    picture::process_id,
     walk::{Walked, Walker},
 };
 use crate::sources::{clock::Clock, processes};

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use lockwatch_common::{DeathRecord, LockRecord, ProcessKey, RECORD_DEATH, RECORD_LOCK, Wire, what};
 use lockwatch_core::{
-    lock::{Device, FileId, OwnerKey, Range},
+    lock::{OwnerKey, Range},
     observation::{LockEvent, LockEventKind},
     process::Process,
     text::Text,
 };
 
-use super::picture::{dead_process, kind_of, mode_of, process_id};
+use super::{
+    convert::{file_id, kind_of, mode_of, process_id},
+    picture::dead_process,
+};
 use crate::sources::clock::Clock;
 
 /// One piece of news.
@@ -57,7 +60,7 @@ fn lock_event(record: &LockRecord, clock: &Clock) -> Option<LockEvent> {
     Some(LockEvent {
         at: clock.at_boot_ns(record.at_ns),
         what,
-        file: FileId { device: Device::from_kernel(record.lock.device), inode: record.lock.inode },
+        file: file_id(&record.lock),
         kind: kind_of(record.lock.kind),
         mode: mode_of(record.ty),
         range: Range::from_kernel(record.start, record.end),

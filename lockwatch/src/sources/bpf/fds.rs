@@ -7,7 +7,7 @@ use aya::{Btf, Ebpf, programs::Iter};
 use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, Wire, kind};
 use lockwatch_core::{lock::FileId, text::Text};
 
-use super::picture::exe_file;
+use super::convert::exe_file;
 
 /// The iterator, loaded.
 pub struct Descriptors {

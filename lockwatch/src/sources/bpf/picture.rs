@@ -8,16 +8,20 @@ use std::{
     sync::Arc,
 };
 
-use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, kind, process_flag, ty};
+use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, process_flag};
 use lockwatch_core::{
-    lock::{Device, FileId, Kind, Mode, OwnerKey, Range},
+    lock::{FileId, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Death, Exit, Life, Process, ProcessId},
     text::Text,
     time::StartTime,
 };
 
-use super::{fds::Table, walk::Walked};
+use super::{
+    convert::{exe_file, file_id, kind_of, mode_of, process_id},
+    fds::Table,
+    walk::Walked,
+};
 use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
 
 /// What the kernel-side table of processes says of one.
@@ -36,7 +40,7 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
     let mut files = HashMap::new();
     let mounts = Mounts::read();
     for record in &walked.records {
-        let file = file_id(record);
+        let file = file_id(&record.lock);
         files.entry(file).or_insert_with(|| {
             let path = fds.paths.get(&(record.lock.inode, record.lock.device));
             let (path, deleted) = split_deleted(path, record.lock.inode);
@@ -128,7 +132,7 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
     let mut holders: Vec<HolderSeen> = found.map(holder).collect();
     holders.sort();
     LockSeen {
-        file: file_id(record),
+        file: file_id(&record.lock),
         kind: kind_of(record.lock.kind),
         mode: mode_of(record.ty),
         range: Range::from_kernel(record.start, record.end),
@@ -147,7 +151,7 @@ fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
     }
     WaitSeen {
-        file: file_id(record),
+        file: file_id(&record.lock),
         kind: kind_of(record.lock.kind),
         mode: mode_of(record.ty),
         range: Range::from_kernel(record.start, record.end),
@@ -194,37 +198,6 @@ fn split_deleted(path: Option<&Text>, inode: u64) -> (Option<Text>, bool) {
 
 fn leads_to(path: &Text, inode: u64) -> bool {
     std::fs::symlink_metadata(OsStr::from_bytes(path.as_bytes())).is_ok_and(|stat| stat.ino() == inode)
-}
-
-fn file_id(record: &WalkRecord) -> FileId {
-    FileId { device: Device::from_kernel(record.lock.device), inode: record.lock.inode }
-}
-
-/// A process's identity.
-pub fn process_id(process: &ProcessKey) -> ProcessId {
-    let start = (process.start_ns != 0).then(|| StartTime::from_boot_ns(process.start_ns));
-    ProcessId { pid: process.pid, start }
-}
-
-/// An executable's identity; `None` for kernel threads.
-pub fn exe_file(inode: u64, device: u32) -> Option<FileId> {
-    (inode != 0).then(|| FileId { device: Device::from_kernel(device), inode })
-}
-
-/// A lock's kind.
-pub fn kind_of(kind: u32) -> Kind {
-    match kind {
-        kind::FLOCK => Kind::Flock,
-        kind::POSIX => Kind::Posix,
-        kind::OFD => Kind::Ofd,
-        kind::DELEGATION => Kind::Delegation,
-        _ => Kind::Lease,
-    }
-}
-
-/// A lock's mode. A lease that is being broken down to nothing still counts as what it can do least.
-pub fn mode_of(ty: u32) -> Mode {
-    if ty == ty::WRITE { Mode::Write } else { Mode::Read }
 }
 
 fn ancestors_of(value: &ProcessValue) -> Vec<ProcessId> {
