@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use crate::output::words;
 
 /// The exit code, as CONTRACT section 1 fixes it.
@@ -40,6 +42,14 @@ pub fn settle(result: anyhow::Result<Exit>) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// Whether whoever read our output has closed the pipe: there may be nothing to print for hours, and so no error.
+pub fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
+    rustix::event::poll(&mut stdout, Some(&Timespec::default())).is_ok()
+        && stdout[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

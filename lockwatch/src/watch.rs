@@ -24,7 +24,6 @@ use lockwatch_core::{
     text::Text,
     time::Timestamp,
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
@@ -37,7 +36,7 @@ use self::{
     deaths::poll,
 };
 use crate::{
-    exit::Exit,
+    exit::{self, Exit},
     look,
     output::event::{self, Event as Line},
     request::Request,
@@ -73,15 +72,9 @@ fn run(request: &Request, purpose: Purpose) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(async {
         let mut watcher = Watcher::start(request, purpose)?;
-        match watcher.follow().await {
-            Err(error) if is_closed_pipe(&error) => Ok(Exit::Done),
-            result => result.map(|()| Exit::Done),
-        }
+        watcher.follow().await?;
+        Ok(Exit::Done)
     })
-}
-
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 struct Watcher<'a> {
@@ -168,7 +161,7 @@ impl<'a> Watcher<'a> {
                 }
                 () = sleep_until(hot_at.unwrap_or_else(far)), if hot_at.is_some() => self.check_waits(),
                 _ = losses.tick() => {
-                    if reader_is_gone() {
+                    if exit::reader_is_gone() {
                         return Ok(());
                     }
                     self.check_losses()?;
@@ -381,14 +374,6 @@ fn concern(report: &Report) -> HashSet<u32> {
         }
     }
     pids
-}
-
-/// Whether whoever read our output has closed the pipe: there may be nothing to print for hours, and so no error.
-fn reader_is_gone() -> bool {
-    let stdout = io::stdout();
-    let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
-    rustix::event::poll(&mut stdout, Some(&Timespec::default())).is_ok()
-        && stdout[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 fn is_ghostly(lock: &lockwatch_core::report::LockReport) -> bool {
