@@ -10,7 +10,7 @@ pub enum Age {
     /// It was born after the acquirer.
     Younger,
     /// It was most likely born just before the acquirer: its number is one of the few ahead of the acquirer's. The
-    /// opposite takes a round of the cycle and a coincidence of [`NEAR`] in `pid_max`.
+    /// opposite takes a round of the cycle and a coincidence of eight in `pid_max`.
     MostLikelyOlder,
     /// It cannot be said.
     Undecidable,
