@@ -219,21 +219,25 @@ fn the_kernel_agrees_under_stress() {
         return;
     }
     let sources = sources(name);
-    let scene = Scene::new();
-    let mut cast = waiters(&scene);
-    let stress = Stress::start(&scene);
-    until("stress-ng has locks", || (proc_locks().len() > cast.len() + 8).then_some(()));
-    for round in 1..=rounds() {
-        stress.stop();
-        for source in &sources {
-            compare(source, round);
+    let all: Vec<u32> = (1..=rounds()).collect();
+    // A scene of its own for a few rounds at a time: its cast has a bounded life.
+    for rounds in all.chunks(10) {
+        let scene = Scene::new();
+        let mut cast = waiters(&scene);
+        let stress = Stress::start(&scene);
+        until("stress-ng has locks", || (proc_locks().len() > cast.len() + 8).then_some(()));
+        for round in rounds {
+            stress.stop();
+            for source in &sources {
+                compare(source, *round);
+            }
+            stress.signal(Signal::CONT);
+            // The group has moved on when the locks are others: something to wait for between two stops.
+            let before = by_kernel();
+            until("stress-ng goes on", || (by_kernel() != before).then_some(()));
         }
-        stress.signal(Signal::CONT);
-        // The group has moved on when the locks are others: something to wait for between two stops.
-        let before = by_kernel();
-        until("stress-ng goes on", || (by_kernel() != before).then_some(()));
-    }
-    for locker in &mut cast {
-        assert!(locker.process().lives());
+        for locker in &mut cast {
+            assert!(locker.process().lives());
+        }
     }
 }
