@@ -1,4 +1,5 @@
-//! Watching: `orphans --watch` and `trace`. One loop over what the kernel tells; nothing is polled.
+//! Watching: `orphans --watch` and `trace`. One loop over what the kernel tells. Locks are never polled;
+//! once a second the counters of lost records are read, and whether anybody still reads our output.
 //!
 //! A death whose locks outlive it, the release of a ghost, a long wait: each asks for one look, and what the look
 //! changes is printed. Everything else is answered from the kernel-side tables.
