@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::until::until;
+
 /// One line of `/proc/locks` (proc_locks(5); fs/locks.c lock_get_status, 6.18).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcLock {
@@ -72,9 +74,18 @@ pub fn proc_locks() -> Vec<ProcLock> {
 }
 
 /// Those of one file. (By inode number alone: devices differ between `stat` and `/proc/locks` on some file systems.)
+///
+/// The kernel shows the list page by page and finds each page's first lock by counting (fs/locks.c locks_start, 6.18):
+/// a lock that somebody takes in between pushes one of the last page into the next, where it stands again, and a lock
+/// that goes hides another. So the answer is what two readings in a row agree on.
 pub fn proc_locks_of(path: &Path) -> Vec<ProcLock> {
     let inode = inode(path);
-    proc_locks().into_iter().filter(|lock| lock.inode == inode).collect()
+    let read = || proc_locks().into_iter().filter(|lock| lock.inode == inode).collect::<Vec<_>>();
+    let mut last = read();
+    until("two readings of /proc/locks agree", || {
+        let before = std::mem::replace(&mut last, read());
+        (before == last).then_some(before)
+    })
 }
 
 /// The processes that have the file open, with the command name of each, by number.
