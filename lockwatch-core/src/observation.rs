@@ -27,6 +27,9 @@ pub struct Picture {
     pub files: HashMap<FileId, FileSeen>,
     /// Whether every process's fd table could be read; if not, a holder may be missing.
     pub fds_complete: bool,
+    /// Whether every other place that can keep a lock alive (mappings, messages in flight, io_uring, the kernel) was
+    /// searched for the locks that no descriptor keeps; if not, an empty list of holders means nothing.
+    pub search_complete: bool,
     /// Whether the set of locks is known to be the kernel's own (a denied or torn read makes it false).
     pub exact: bool,
     /// What went wrong on the way, one sentence each, for a human.

@@ -32,6 +32,7 @@ pub struct Table {
     census: Census,
     files: HashMap<FileId, FileSeen>,
     fds_complete: bool,
+    search_complete: bool,
     exact: bool,
     /// Events lost since the picture.
     lost: u64,
@@ -111,6 +112,7 @@ impl Table {
             census: picture.census,
             files: picture.files,
             fds_complete: picture.fds_complete,
+            search_complete: picture.search_complete,
             exact: picture.exact,
             lost: 0,
             warnings: picture.warnings,

@@ -50,7 +50,7 @@ impl Table {
         let held = &span.payload;
         let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
         let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
-        let holders_complete = self.fds_complete && held.looked && !holders.is_empty();
+        let holders_complete = self.fds_complete && held.looked && (!holders.is_empty() || self.search_complete);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {
             // Nobody asks who else is a party while the acquirer lives.

@@ -73,6 +73,7 @@ fn picture(seconds: u64, locks: Vec<LockSeen>, living: &[Process]) -> Picture {
         census: Census { living, ..Census::default() },
         files: HashMap::new(),
         fds_complete: true,
+        search_complete: true,
         exact: true,
         warnings: Vec::new(),
     }

@@ -81,7 +81,17 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     warnings.extend(doubts(&scan, &joined, left_out, torn));
     warnings.extend(census.blind_spot.iter().map(|why| format!("locks and holders may be missing: {why}")));
     let locks = joined.locks;
-    Ok(Picture { taken_at: clock.now(), locks, waits, census, files, fds_complete, exact, warnings })
+    Ok(Picture {
+        taken_at: clock.now(),
+        locks,
+        waits,
+        census,
+        files,
+        fds_complete,
+        search_complete: false,
+        exact,
+        warnings,
+    })
 }
 
 fn read_locks(options: &ProcfsOptions) -> std::io::Result<(Vec<u8>, usize)> {

@@ -65,6 +65,7 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
         census,
         files,
         fds_complete: true,
+        search_complete: false,
         exact: walked.gaps.is_empty(),
         warnings: walked.gaps,
     }
