@@ -130,6 +130,12 @@ pub fn setsid() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
+/// unshare(2) CLONE_NEWPID: children get a pid namespace of their own.
+pub fn new_pids() -> io::Result<()> {
+    // SAFETY: takes a number only.
+    check(unsafe { libc::unshare(libc::CLONE_NEWPID) }).map(drop)
+}
+
 /// alarm(2): SIGALRM ends the process after so many seconds, even if it has become another program by then.
 pub fn alarm(seconds: u32) {
     // SAFETY: takes a number only.

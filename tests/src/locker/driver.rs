@@ -119,6 +119,7 @@ impl Driver {
                     None => format!("code {}", status.code().unwrap_or_default()),
                 }
             }
+            Command::NewPids => done(sys::new_pids()?),
             Command::Bind { path, kind } => sockets::bind(&path, kind)?.to_string(),
             Command::Accept(fd) => sockets::accept(fd)?.to_string(),
             Command::SocketPair(kind) => {
