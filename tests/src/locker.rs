@@ -26,7 +26,7 @@
 //! timer MS [restart]                        SIGUSR2 for the process after so long (0: never); with restart, it ends no wait
 //! setsid    comm NAME    pid    pidfile FD    write FD TEXT
 //! leader-exit                               the main thread ends, the process lives on
-//! raise SIGNAL    exit CODE
+//! raise SIGNAL    ignore SIGNAL    exit CODE
 //! ```
 //!
 //! `nb` asks once (`err EAGAIN`), `wait` waits in a thread of its own, `block` waits in the driver's thread, which

@@ -223,6 +223,13 @@ pub fn interrupt_on(signal: c_int, restart: bool) -> io::Result<()> {
     check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
 }
 
+/// signal(2) with SIG_IGN.
+pub fn ignore(signal: c_int) -> io::Result<()> {
+    // SAFETY: installs no handler.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// waitpid(2): the wait status of a child.
 pub fn wait_for(pid: i32) -> io::Result<std::process::ExitStatus> {
     let mut status = 0;

@@ -43,6 +43,7 @@ pub(super) enum Command {
     Write { fd: i32, text: Vec<u8> },
     LeaderExit,
     Raise(c_int),
+    Ignore(c_int),
     Exit(i32),
 }
 
@@ -125,6 +126,7 @@ impl Command {
             "write" => Command::Write { fd: words.number("a descriptor")?, text: words.bytes("a text")? },
             "leader-exit" => Command::LeaderExit,
             "raise" => Command::Raise(words.number("a signal")?),
+            "ignore" => Command::Ignore(words.number("a signal")?),
             "exit" => Command::Exit(words.number("a code")?),
             other => bail!("unknown command: {other}"),
         };

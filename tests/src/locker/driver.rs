@@ -147,6 +147,7 @@ impl Driver {
             Command::Write { fd, text } => done(sys::write(fd, &text)?),
             Command::LeaderExit => return Ok(Next::LeaderExits),
             Command::Raise(signal) => done(sys::kill(process::id().cast_signed(), signal)?),
+            Command::Ignore(signal) => done(sys::ignore(signal)?),
             Command::Exit(code) => {
                 self.channel.answers().say("ok");
                 sys::exit(code)
