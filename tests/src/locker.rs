@@ -13,8 +13,16 @@
 //! spawn PROGRAM [ARG…]                      ok PID; it inherits every descriptor opened without cloexec
 //! exec PROGRAM [ARG…]                       ok, then the channel closes
 //! wait PID                                  ok code N | ok signal N
-//! bind SOCKET                               ok FD; a datagram socket for recvfd
-//! sendfd FD SOCKET    recvfd FD [as FD]     ok | ok FD
+//! clone-files SOCKET                        like fork, but the child shares the table of descriptors (CLONE_FILES)
+//! bind SOCKET [TYPE]                        ok FD; TYPE: dgram (default), stream, seqpacket; the last two listen
+//! accept FD    socketpair [TYPE]            ok FD | ok FD FD
+//! sendfd FD SOCKET [TYPE]                   through a socket of its own, closed when the message is on its way
+//! sendfd FD over FD                         through a socket that is there already
+//! recvfd FD [as FD]                         ok FD
+//! mmap FD    munmap ADDRESS                 ok ADDRESS | ok; one shared page, which needs no descriptor any more
+//! uring FD                                  ok FD of a ring that has FD registered
+//! loop FD                                   ok DEVICE; the kernel detaches it when nobody has DEVICE open
+//! timer MS [restart]                        SIGUSR2 for the process after so long; with restart, waits go on
 //! setsid    comm NAME    pid    pidfile FD    write FD TEXT
 //! leader-exit                               the main thread ends, the process lives on
 //! raise SIGNAL    exit CODE
@@ -27,7 +35,9 @@
 mod channel;
 mod command;
 mod driver;
+mod hidden;
 mod lock;
+mod sockets;
 pub mod words;
 
 pub use driver::{LIFE_SECONDS, main};

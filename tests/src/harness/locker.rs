@@ -1,9 +1,10 @@
 //! A locker in a test's hand.
 
 use std::{
+    fs::File,
     io::Write,
     os::unix::{ffi::OsStrExt, net::UnixListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -25,6 +26,14 @@ pub struct Locker {
     /// `None` once nothing more is to be said.
     commands: Option<Box<dyn Write + Send>>,
     answers: Lines,
+}
+
+/// A loop device that somebody has attached; it detaches itself when nobody has it open any more.
+#[derive(Debug)]
+pub struct LoopDevice {
+    /// `/dev/loop0`.
+    pub name: PathBuf,
+    _open: File,
 }
 
 /// A request that has been made and not been answered by the kernel.
@@ -120,15 +129,31 @@ impl Locker {
 
     /// Forks it. The child is a locker of its own and outlives its parent.
     pub fn fork(&mut self, scene: &Scene) -> Locker {
+        self.child(scene, "fork")
+    }
+
+    /// Forks it so that both share one table of descriptors.
+    pub fn clone_files(&mut self, scene: &Scene) -> Locker {
+        self.child(scene, "clone-files")
+    }
+
+    fn child(&mut self, scene: &Scene, how: &str) -> Locker {
         let socket = scene.socket();
         let listener = UnixListener::bind(&socket).unwrap_or_else(|e| panic!("bind {}: {e}", socket.display()));
-        let child = Process::of_pid(self.number(&format!("fork {}", encode(socket.as_os_str().as_bytes()))));
+        let child = Process::of_pid(self.number(&format!("{how} {}", encode(socket.as_os_str().as_bytes()))));
         let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
         let called = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&timeout));
         assert!(matches!(called, Ok(1)), "pid {} does not call", child.pid());
         let stream = listener.accept().and_then(|(stream, _)| Ok((stream.try_clone()?, stream)));
         let (commands, answers) = stream.unwrap_or_else(|e| panic!("accept pid {}: {e}", child.pid()));
         Self::greet(child, Box::new(commands), Lines::from(answers))
+    }
+
+    /// Attaches a descriptor to a loop device, which stays until the value is gone and the locker too.
+    pub fn attach_loop(&mut self, fd: i32) -> LoopDevice {
+        let name = PathBuf::from(self.tell(&format!("loop {fd}")));
+        let open = File::open(&name).unwrap_or_else(|e| panic!("open {}: {e}", name.display()));
+        LoopDevice { name, _open: open }
     }
 
     /// Starts a program that inherits the locker's descriptors.
