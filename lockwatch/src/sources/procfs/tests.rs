@@ -145,7 +145,7 @@ fn who_waits_is_named_with_its_start() {
 fn fake(locks: &str, locked: &Path) -> (tempfile::TempDir, ProcfsOptions) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_path_buf();
-    for name in ["self", "7/fdinfo", "7/fd", "8"] {
+    for name in ["self", "7/fdinfo", "7/fd", "8", "block"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
     fs::write(root.join("locks"), locks).unwrap();
@@ -158,7 +158,8 @@ fn fake(locks: &str, locked: &Path) -> (tempfile::TempDir, ProcfsOptions) {
     }
     fs::write(root.join("7/fdinfo/3"), fdinfo).unwrap();
     std::os::unix::fs::symlink(locked, root.join("7/fd/3")).unwrap();
-    (dir, ProcfsOptions { root })
+    let block = root.join("block");
+    (dir, ProcfsOptions { root, block })
 }
 
 #[test]
