@@ -11,6 +11,7 @@
 pub mod contract;
 mod harness;
 pub mod locker;
+pub mod scenario;
 pub mod sys;
 
 pub use harness::{

@@ -10,6 +10,7 @@
 //! unflock FD    posixun FD START LEN    ofdun FD START LEN    unlease FD
 //! interrupt N                               SIGUSR1 for the thread of wait N
 //! fork SOCKET                               ok PID; the child connects to SOCKET and takes its commands there
+//! new-pids                                  children get a pid namespace; the first of them is its init
 //! spawn PROGRAM [ARG…]                      ok PID; it inherits every descriptor opened without cloexec
 //! exec PROGRAM [ARG…]                       ok, then the channel closes
 //! wait PID                                  ok code N | ok signal N
@@ -22,10 +23,10 @@
 //! mmap FD    munmap ADDRESS                 ok ADDRESS | ok; one shared page, which needs no descriptor any more
 //! uring FD                                  ok FD of a ring that has FD registered
 //! loop FD                                   ok DEVICE; the kernel detaches it when nobody has DEVICE open
-//! timer MS [restart]                        SIGUSR2 for the process after so long; with restart, waits go on
+//! timer MS [restart]                        SIGUSR2 for the process after so long (0: never); with restart, it ends no wait
 //! setsid    comm NAME    pid    pidfile FD    write FD TEXT
 //! leader-exit                               the main thread ends, the process lives on
-//! raise SIGNAL    exit CODE
+//! raise SIGNAL    ignore SIGNAL    exit CODE
 //! ```
 //!
 //! `nb` asks once (`err EAGAIN`), `wait` waits in a thread of its own, `block` waits in the driver's thread, which

@@ -130,6 +130,12 @@ pub fn setsid() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
+/// unshare(2) CLONE_NEWPID: children get a pid namespace of their own.
+pub fn new_pids() -> io::Result<()> {
+    // SAFETY: takes a number only.
+    check(unsafe { libc::unshare(libc::CLONE_NEWPID) }).map(drop)
+}
+
 /// alarm(2): SIGALRM ends the process after so many seconds, even if it has become another program by then.
 pub fn alarm(seconds: u32) {
     // SAFETY: takes a number only.
@@ -215,6 +221,13 @@ pub fn interrupt_on(signal: c_int, restart: bool) -> io::Result<()> {
     action.sa_flags = if restart { libc::SA_RESTART } else { 0 };
     // SAFETY: the handler does nothing, so it is async-signal-safe; `action` lives through the call.
     check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
+/// signal(2) with SIG_IGN.
+pub fn ignore(signal: c_int) -> io::Result<()> {
+    // SAFETY: installs no handler.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// waitpid(2): the wait status of a child.

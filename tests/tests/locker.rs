@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockwatch_tests::{Locker, Scene, holders, locker::words::encode, needs_loop, proc_locks_of, until};
+use lockwatch_tests::{Locker, Scene, holders, locker::words::encode, needs_loop, needs_root, proc_locks_of, until};
 use rustix::process::Signal;
 
 /// `kind mode pid range`, with `->` before those that wait and `us` for the locker's own number.
@@ -126,14 +126,15 @@ fn a_timer_ends_a_wait_or_interrupts_it() {
         let (scene, path, mut first) = locked(lock);
         let mut second = another(&scene, &path);
         second.tell("timer 50");
-        let wait = second.block_on(&path, lock);
+        let wait = second.block_briefly(lock);
         second.ended(wait, "EINTR");
 
-        second.tell("timer 50 restart");
+        second.tell("timer 0 restart");
         let wait = second.block_on(&path, lock);
         // It has been interrupted when the thread has given up its processor once more (proc_pid_status(5)).
         let before = switches(second.pid());
-        until("the timer has come", || (switches(second.pid()) > before).then_some(()));
+        second.process().signal(Signal::USR2);
+        until("the signal has come", || (switches(second.pid()) > before).then_some(()));
         until("the wait goes on", || proc_locks_of(&path).iter().any(|lock| lock.waits).then_some(()));
         first.tell(unlock);
         second.granted(wait);
@@ -144,6 +145,25 @@ fn switches(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_child_may_live_in_another_pid_namespace() {
+    if !needs_root("a_child_may_live_in_another_pid_namespace") {
+        return;
+    }
+    let (scene, path, mut parent) = locked("flock 3 ex");
+    parent.tell("new-pids");
+    let mut init = parent.fork(&scene);
+    assert_eq!(init.tell("pid"), "1");
+    let mut child = init.fork(&scene);
+    assert_eq!(child.tell("pid"), "2");
+    parent.kill();
+    init.tell("close 3");
+    assert_eq!(holders(&path), [(child.pid(), "locker".into())]);
+    init.kill();
+    is_free(&path);
+    child.process().wait();
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(super) enum Command {
     Exec(Vec<Vec<u8>>),
     Wait(i32),
     CloneFiles(Vec<u8>),
+    NewPids,
     Bind { path: Vec<u8>, kind: SocketType },
     Accept(i32),
     SocketPair(SocketType),
@@ -42,6 +43,7 @@ pub(super) enum Command {
     Write { fd: i32, text: Vec<u8> },
     LeaderExit,
     Raise(c_int),
+    Ignore(c_int),
     Exit(i32),
 }
 
@@ -92,6 +94,7 @@ impl Command {
             "exec" => Command::Exec(words.program()?),
             "wait" => Command::Wait(words.number("a pid")?),
             "clone-files" => Command::CloneFiles(words.bytes("a socket's path")?),
+            "new-pids" => Command::NewPids,
             "bind" => Command::Bind { path: words.bytes("a socket's path")?, kind: words.socket_type()? },
             "accept" => Command::Accept(words.number("a descriptor")?),
             "socketpair" => Command::SocketPair(words.socket_type()?),
@@ -123,6 +126,7 @@ impl Command {
             "write" => Command::Write { fd: words.number("a descriptor")?, text: words.bytes("a text")? },
             "leader-exit" => Command::LeaderExit,
             "raise" => Command::Raise(words.number("a signal")?),
+            "ignore" => Command::Ignore(words.number("a signal")?),
             "exit" => Command::Exit(words.number("a code")?),
             other => bail!("unknown command: {other}"),
         };

@@ -119,6 +119,7 @@ impl Driver {
                     None => format!("code {}", status.code().unwrap_or_default()),
                 }
             }
+            Command::NewPids => done(sys::new_pids()?),
             Command::Bind { path, kind } => sockets::bind(&path, kind)?.to_string(),
             Command::Accept(fd) => sockets::accept(fd)?.to_string(),
             Command::SocketPair(kind) => {
@@ -146,6 +147,7 @@ impl Driver {
             Command::Write { fd, text } => done(sys::write(fd, &text)?),
             Command::LeaderExit => return Ok(Next::LeaderExits),
             Command::Raise(signal) => done(sys::kill(process::id().cast_signed(), signal)?),
+            Command::Ignore(signal) => done(sys::ignore(signal)?),
             Command::Exit(code) => {
                 self.channel.answers().say("ok");
                 sys::exit(code)
