@@ -11,7 +11,7 @@ use crate::{
     blocking,
     census::Trace,
     id::{self, LockId, Subject},
-    observation::{FileSeen, HolderSeen, LockSeen},
+    observation::{FileSeen, HolderSeen, LockSeen, Via},
     portions::in_portions,
     process::{Process, ProcessId},
     ranges::Span,
@@ -50,7 +50,9 @@ impl Table {
         let held = &span.payload;
         let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
         let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
-        let holders_complete = self.fds_complete && held.looked && (!holders.is_empty() || self.search_complete);
+        // What is no descriptor was found by a search, and may be a guess where the search was not complete.
+        let by_descriptors = !holders.is_empty() && holders.iter().all(|holder| holder.via == Via::Fd);
+        let holders_complete = self.fds_complete && held.looked && (by_descriptors || self.search_complete);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {
             // Nobody asks who else is a party while the acquirer lives.
