@@ -56,17 +56,15 @@ impl<'a> Graph<'a> {
 
     /// A lock is deadlocked if [`crate::blocking::deadlocked`] says so; here it is only told which belong together.
     fn mark_cycles(&mut self) {
-        if !self.locks.iter().any(|node| node.lock.deadlock) {
+        let parties = self.locks.len();
+        let deadlocked: Vec<usize> = (0..parties).filter(|&lock| self.locks[lock].lock.deadlock).collect();
+        if deadlocked.is_empty() {
             return;
         }
-        let parties = self.locks.len();
         let edges = self.cycle_edges();
         let component = components(&edges);
         let mut number: HashMap<usize, usize> = HashMap::new();
-        for lock in 0..parties {
-            if !self.locks[lock].lock.deadlock {
-                continue;
-            }
+        for lock in deadlocked {
             let next = number.len();
             let cycle = *number.entry(component[lock]).or_insert(next);
             if cycle == self.cycles.len() {
@@ -119,7 +117,7 @@ struct People {
 }
 
 impl People {
-    fn process(&mut self, parties: &mut Vec<Party<'_>>, id: ProcessId) -> Result<usize, usize> {
+    fn process(&mut self, parties: &[Party<'_>], id: ProcessId) -> Result<usize, usize> {
         let namesakes = self.known.entry(id.pid).or_default();
         let same = |other: &ProcessId| other.start == id.start || other.start.is_none() || id.start.is_none();
         if let Some((_, party)) = namesakes.iter().find(|(other, _)| same(other)) {
