@@ -6,6 +6,8 @@
 pub mod age;
 pub mod blocking;
 pub mod census;
+pub mod circles;
+pub mod graph;
 pub mod id;
 pub mod lock;
 pub mod observation;

@@ -10,6 +10,7 @@ use super::{Held, Owned, Table, seen};
 use crate::{
     blocking,
     census::Trace,
+    graph,
     id::{self, LockId, Subject},
     observation::{FileSeen, HolderSeen, LockSeen, Via},
     portions::in_portions,
@@ -35,14 +36,16 @@ impl Table {
         };
         let mut rows = in_portions(order.len(), WORTH_A_THREAD, row);
         sort(&mut rows);
-        Report {
+        let mut report = Report {
             taken_at: self.taken_at.unwrap_or(now),
             host: host.clone(),
             sources: sources.to_vec(),
             exact: self.exact && self.lost == 0,
             warnings: self.warnings.iter().cloned().chain(self.own_warnings(queues.adrift)).collect(),
             locks: rows,
-        }
+        };
+        graph::testify(&mut report);
+        report
     }
 
     fn row(&self, owned: &Owned, span: &Span<Held>, id: LockId, queue: Queue, now: Timestamp) -> LockReport {
@@ -129,7 +132,8 @@ impl Table {
         for &i in blockers.iter().flatten().collect::<HashSet<_>>() {
             holders[i] = locks[i].holders.iter().filter_map(|h| Some(self.living(h.process?)?.id.pid)).collect();
         }
-        let deadlocked = blocking::deadlocked(&blockers, &self.waits, &holders);
+        let deadlocked =
+            blocking::deadlocked(&blockers, &self.waits, &holders, |pid| self.census.living.get(&pid)?.threads);
 
         let mut queues = Queues::default();
         for ((wait, blockers), behind) in self.waits.iter().zip(&blockers).zip(behind) {
