@@ -12,6 +12,7 @@ mod fds;
 mod join;
 mod kcmp;
 mod peek;
+mod place;
 mod procdir;
 
 use std::path::Path;

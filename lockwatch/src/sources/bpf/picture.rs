@@ -2,8 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::OsStr,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
     sync::Arc,
 };
@@ -22,7 +20,7 @@ use super::{
     fds::Table,
     walk::Walked,
 };
-use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
+use crate::sources::{cgroup, clock::Clock, peek, place::Places, processes};
 
 /// What the kernel-side table of processes says of one.
 pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
@@ -38,14 +36,12 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
     let mut locks = Vec::new();
     let mut waits = Vec::new();
     let mut files = HashMap::new();
-    let mounts = Mounts::read();
+    let mut places = Places::new(proc_root);
     for record in &walked.records {
         let file = file_id(&record.lock);
-        files.entry(file).or_insert_with(|| {
-            let path = fds.paths.get(&(record.lock.inode, record.lock.device));
-            let (path, deleted) = split_deleted(path, record.lock.inode);
-            FileSeen { path, deleted, fs: mounts.fs(file.device).cloned(), text: None }
-        });
+        files
+            .entry(file)
+            .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
         if record.depth == 0 {
             locks.push(lock(record, &mut people));
         } else {
@@ -187,20 +183,6 @@ fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: 
     }
 }
 
-/// The kernel marks the path of an unlinked file (fs/d_path.c, 6.18). A file may also be called so: it is, if the
-/// whole name still leads to it.
-fn split_deleted(path: Option<&Text>, inode: u64) -> (Option<Text>, bool) {
-    let Some(path) = path else { return (None, false) };
-    match path.as_bytes().strip_suffix(b" (deleted)") {
-        Some(bare) if !leads_to(path, inode) => (Some(Text::new(bare)), true),
-        _ => (Some(path.clone()), false),
-    }
-}
-
-fn leads_to(path: &Text, inode: u64) -> bool {
-    std::fs::symlink_metadata(OsStr::from_bytes(path.as_bytes())).is_ok_and(|stat| stat.ino() == inode)
-}
-
 fn ancestors_of(value: &ProcessValue) -> Vec<ProcessId> {
     let mut ancestors = Vec::with_capacity(ANCESTORS);
     ancestors.extend(value.ancestors.iter().take_while(|ancestor| ancestor.pid != 0).map(process_id));
@@ -222,7 +204,7 @@ pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -
         uid: Some(value.uid),
         parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
         execed: Some(value.flags & process_flag::EXECED != 0),
-        ..Process::unknown(id, Life::Dead(death))
+        ..Process::unknown(id, Life::Dead(death)).with_origin(cgroup::origin(value.cgroup))
     }
 }
 
