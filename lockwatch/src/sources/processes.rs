@@ -11,7 +11,10 @@ use lockwatch_core::{
 };
 use rustix::fs::{major, minor};
 
-use super::{clock::Clock, procdir::ProcDir};
+use super::{
+    clock::{self, Clock},
+    procdir::ProcDir,
+};
 
 /// The living process of that number: `None` if there is none. What may not be read stays unknown.
 pub fn process(root: &Path, pid: u32, clock: &Clock) -> Option<Process> {
@@ -178,7 +181,7 @@ impl Stat {
             session: field(6)?.parse().ok()?,
             tty: field(7)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
-            start: StartTime(field(22)?.parse().ok()?),
+            start: clock::start_of(field(22)?.parse().ok()?),
         })
     }
 

@@ -52,7 +52,9 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     let mut warnings: Vec<String> = bad.iter().map(|what| format!("{shown}/locks: {what}")).collect();
 
     let our_numbers = processes::shows_our_numbers(root);
-    let scan = match lines.is_empty() {
+    let blind_spot = processes::blind_spot(root);
+    // Where the list hides locks, descriptors may show them all the same.
+    let scan = match lines.is_empty() && blind_spot.is_none() {
         true => Scan::default(),
         false => fds::scan(root, our_numbers, &clock).with_context(|| format!("list {shown}"))?,
     };
@@ -63,7 +65,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     };
     let joined = join::join(&lines, &scan.hits, identify, our_numbers.then_some(compare));
 
-    let mut census = census(options, &lines, &joined.locks, &scan, &clock);
+    let mut census = Census { blind_spot, ..census(options, &lines, &joined.locks, &scan, &clock) };
     let waits = waits(&lines, &census);
     if joined.locks.iter().any(|lock| taken_by_another(lock, &census)) {
         census.births = processes::births(root);
@@ -77,7 +79,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     let left_out = joined.without_file + lines.iter().filter(|l| l.level > 0).count() - waits.len();
     let fds_complete =
         scan.denied.is_empty() && joined.alike == 0 && scan.warnings.is_empty() && census.blind_spot.is_none();
-    let exact = bad.is_empty() && fds_complete && !torn && left_out == 0;
+    let exact = bad.is_empty() && fds_complete && !torn && left_out == 0 && joined.hidden == 0;
     warnings.extend(doubts(&scan, &joined, left_out, torn));
     warnings.extend(census.blind_spot.iter().map(|why| format!("locks and holders may be missing: {why}")));
     let locks = joined.locks;
@@ -115,6 +117,13 @@ fn doubts(scan: &Scan, joined: &Joined, left_out: usize, torn: bool) -> Vec<Stri
     }
     if left_out > 0 {
         doubts.push(format!("{} listed without a file, and left out", count(left_out, "lock or waiter is")));
+    }
+    if joined.hidden > 0 {
+        doubts.push(format!(
+            "{} hidden by /proc/locks here, since the process that took it is dead or in another pid namespace: who it \
+             was can only be seen on the host",
+            count(joined.hidden, "lock is")
+        ));
     }
     if joined.without_mode > 0 {
         doubts.push(format!(
@@ -167,8 +176,7 @@ fn census(options: &ProcfsOptions, lines: &[Line], locks: &[LockSeen], scan: &Sc
             living.insert(pid, Arc::new(process));
         }
     }
-    let blind_spot = processes::blind_spot(&options.root);
-    Census { living, dead: HashMap::new(), births: Vec::new(), blind_spot }
+    Census { living, ..Census::default() }
 }
 
 /// Every blocked request whose file is known. Who breaks a lease has no file on its line: it is the lease's.
