@@ -62,7 +62,7 @@ impl Table {
             Some(acquirer) if !acquirer.life.is_dead() => Vec::new(),
             _ => held.ancestors.iter().map(|id| self.census.resolve(*id)).collect(),
         };
-        let Judgement { verdict, cause, evidence } = judge(&Case {
+        let Judgement { verdict, cause, mut evidence } = judge(&Case {
             kind,
             watched: held.watched,
             acquired_at: held.acquired_at,
@@ -75,6 +75,7 @@ impl Table {
             text: file_seen.text.as_deref(),
             remote_gone: None,
         });
+        evidence.extend(elsewhere(&file_seen));
         let stuck = verdict == Verdict::Orphaned || queue.deadlock;
         let hot_after = self.settings.hot_after;
         let hot = stuck && queue.waiters.iter().filter_map(|w| w.since).any(|since| now.since(since) > hot_after);
@@ -114,7 +115,13 @@ impl Table {
             None => None,
         };
         let HolderSeen { via, fd, cloexec, opened, .. } = *holder;
-        Some(Holder { process, via, fd, cloexec, opened, detail: holder.detail.clone() })
+        let inner = process.as_ref().and_then(|p| p.inner_pid);
+        let inner = inner.map(|pid| format!("pid {pid} in its own pid namespace"));
+        let detail = match (holder.detail.clone(), inner) {
+            (Some(detail), Some(inner)) => Some(format!("{detail}; {inner}")),
+            (detail, inner) => detail.or(inner),
+        };
+        Some(Holder { process, via, fd, cloexec, opened, detail })
     }
 
     fn living(&self, id: ProcessId) -> Option<&Arc<Process>> {
@@ -163,6 +170,17 @@ fn subject<'a>(owned: &Owned, span: &'a Span<Held>) -> Subject<'a> {
     let (file, kind, _) = *owned;
     let Held { acquirer, holders, .. } = &span.payload;
     Subject { file, kind, mode: span.mode, range: span.range, acquirer: *acquirer, holders }
+}
+
+/// Says of a path that it is not ours.
+fn elsewhere(seen: &FileSeen) -> Option<String> {
+    let (path, pid) = (seen.path.as_ref()?, seen.path_of?);
+    Some(match seen.deleted {
+        true => format!("{path}, now deleted, was the file's path in the mount namespace of pid {pid}"),
+        false => format!(
+            "{path} is the file's path in the mount namespace of pid {pid}; from here it is /proc/{pid}/root{path}"
+        ),
+    })
 }
 
 /// Who waits, by the lock's place in the list.

@@ -27,7 +27,7 @@ use aya::{
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
-use lockwatch_core::{observation::Picture, process::ProcessId};
+use lockwatch_core::{observation::Picture, process::ProcessId, time::StartTime};
 
 use self::{
     convert::process_id,
@@ -36,7 +36,10 @@ use self::{
     load::Purpose,
     walk::{Walked, Walker},
 };
-use crate::sources::{clock::Clock, processes};
+use crate::sources::{
+    clock::{self, Clock},
+    processes,
+};
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 const NO_EXIST: u64 = 1;
@@ -74,6 +77,15 @@ impl Bpf {
     fn open(purpose: Purpose, only: Option<load::Way>) -> Result<Self> {
         if let Some(blind_spot) = processes::blind_spot(Path::new("/proc")) {
             bail!("{blind_spot}: the kernel's process numbers mean nothing here");
+        }
+        if !processes::shows_our_numbers(Path::new("/proc")) {
+            // It visits the tasks of the running task's pid namespace (kernel/bpf/task_iter.c init_seq_pidns, 6.18).
+            bail!(
+                "lockwatch runs in a pid namespace of its own, beyond which the iterator over descriptors sees nothing"
+            );
+        }
+        if clock::ahead_ns() % StartTime::TICK_NS.cast_signed() != 0 {
+            bail!("lockwatch runs in a time namespace in which process starts cannot be compared with the kernel's");
         }
         let bytes = btf::of_kernel()?;
         // aya parses the kernel's types once more for its loader, so ours are parsed beside it.

@@ -130,7 +130,8 @@ mod tests {
               classDef orphaned stroke:#cf222e,stroke-dasharray:5 3
               class l3 orphaned
               linkStyle 0,2,3,6,7,8 stroke:#cf222e,stroke-width:3px
-        "#]].assert_eq(&sample::written(Form::Mermaid, &sample::report()));
+        "#]]
+        .assert_eq(&sample::written(Form::Mermaid, &sample::report()));
     }
 
     #[test]

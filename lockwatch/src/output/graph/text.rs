@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn deadlocks_come_first() {
-        check(&sample::report(), expect![[r#"
+        check(
+            &sample::report(),
+            expect![[r#"
             Deadlock: 3 processes wait for each other in a circle.
 
               pid 103 (mailer) waits 40 s for /srv/demo/orders.lock, flock write,
@@ -156,21 +158,27 @@ mod tests {
 
             Next: lockwatch explain aaaa-0001
             A picture: lockwatch graph --format svg > graph.svg
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn nothing_is_told_too() {
-        check(&Report { locks: Vec::new(), ..sample::report() }, expect![[r#"
+        check(
+            &Report { locks: Vec::new(), ..sample::report() },
+            expect![[r#"
             Nobody waits for a lock.
 
             Next: lockwatch list
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_crowd_is_counted() {
-        check(&sample::crowd(40), expect![[r#"
+        check(
+            &sample::crowd(40),
+            expect![[r#"
             40 requests wait for 1 lock, no deadlock.
 
             /srv/demo/hub, flock write, held by pid 1 (hub): held, 40 wait, up to 1 min 30 s
@@ -186,7 +194,8 @@ mod tests {
 
             Next: lockwatch explain dddd-0001
             A picture: lockwatch graph --format svg > graph.svg
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

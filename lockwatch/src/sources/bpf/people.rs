@@ -15,7 +15,7 @@ use super::{
     convert::{exe_file, process_id},
     fds::Table,
 };
-use crate::sources::{clock::Clock, processes};
+use crate::sources::{cgroup, clock::Clock, processes};
 
 /// What the kernel-side table of processes says of one.
 pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
@@ -95,7 +95,7 @@ pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -
         uid: Some(value.uid),
         parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
         execed: Some(value.flags & process_flag::EXECED != 0),
-        ..Process::unknown(id, Life::Dead(death))
+        ..Process::unknown(id, Life::Dead(death)).with_origin(cgroup::origin(value.cgroup))
     }
 }
 

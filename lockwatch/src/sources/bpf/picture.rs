@@ -1,18 +1,12 @@
 //! From what the walk and the iterator have met to a picture.
 
-use std::{
-    collections::HashMap,
-    ffi::OsStr,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
-};
+use std::{collections::HashMap, path::Path};
 
 use lockwatch_common::{FdRecord, ProcessKey, WalkRecord};
 use lockwatch_core::{
     lock::{FileId, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::ProcessId,
-    text::Text,
     time::StartTime,
 };
 
@@ -22,7 +16,7 @@ use super::{
     people::{Known, People},
     walk::Walked,
 };
-use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
+use crate::sources::{clock::Clock, peek, place::Places, processes};
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
@@ -35,14 +29,12 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
     let mut locks = Vec::with_capacity(walked.locks().count());
     let mut waits = Vec::new();
     let mut files = HashMap::new();
-    let mounts = Mounts::read();
+    let mut places = Places::new(proc_root);
     for record in &walked.records {
         let file = file_id(&record.lock);
-        files.entry(file).or_insert_with(|| {
-            let path = fds.paths.get(&(record.lock.inode, record.lock.device));
-            let (path, deleted) = split_deleted(path, record.lock.inode);
-            FileSeen { path, deleted, fs: mounts.fs(file.device).cloned(), text: None }
-        });
+        files
+            .entry(file)
+            .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
         if record.depth == 0 {
             locks.push(lock(record, fds, clock, &mut people));
         } else {
@@ -141,18 +133,4 @@ fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: 
         let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
         seen.text = lock.holders.iter().find_map(text);
     }
-}
-
-/// The kernel marks the path of an unlinked file (fs/d_path.c, 6.18). A file may also be called so: it is, if the
-/// whole name still leads to it.
-fn split_deleted(path: Option<&Text>, inode: u64) -> (Option<Text>, bool) {
-    let Some(path) = path else { return (None, false) };
-    match path.as_bytes().strip_suffix(b" (deleted)") {
-        Some(bare) if !leads_to(path, inode) => (Some(Text::new(bare)), true),
-        _ => (Some(path.clone()), false),
-    }
-}
-
-fn leads_to(path: &Text, inode: u64) -> bool {
-    std::fs::symlink_metadata(OsStr::from_bytes(path.as_bytes())).is_ok_and(|stat| stat.ino() == inode)
 }
