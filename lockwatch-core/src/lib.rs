@@ -12,6 +12,7 @@ pub mod id;
 pub mod lock;
 pub mod observation;
 pub mod parse;
+pub mod portions;
 pub mod process;
 pub mod ranges;
 pub mod report;
