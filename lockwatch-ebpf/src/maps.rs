@@ -3,6 +3,7 @@
 //! Hash maps are preallocated and never LRU: an LRU map evicts entries that are in use.
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
@@ -28,7 +29,12 @@ pub static WATCHED: HashMap<ProcessKey, u32> = HashMap::with_max_entries(1 << 14
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// What a walk has met.
+/// The open files whose keepers are searched, by address: user space writes it for each search. Not preallocated, for
+/// most looks have nothing to search.
+#[map]
+pub static WANTED: HashMap<u64, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+
+/// What a walk has met, and what a search.
 #[map]
 pub static WALK: RingBuf = RingBuf::with_byte_size(1 << 21, 0);
 

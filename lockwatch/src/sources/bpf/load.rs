@@ -7,7 +7,7 @@ use aya::{
 };
 use lockwatch_common::{Layout, TraceLayout, Wire, mode};
 
-use super::{btf::Btf, tracefs};
+use super::{btf::Btf, hidden, tracefs};
 
 /// The object that `build.rs` made; empty when there was no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwatch.bpf.o"));
@@ -88,12 +88,13 @@ const PROBES: [Probe; 10] = [
 ];
 
 /// Loads the object: maps, and the offsets that the kernel's BTF tells. Programs are loaded one by one as they are
-/// needed.
-pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
+/// needed. Says also which of the fields that lockwatch can do without are missing.
+pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     if !built() {
         bail!("this lockwatch was built without eBPF");
     }
     let layout = resolve(&Btf::parse(btf)?)?;
+    let missing = layout.missing().collect();
     let mode = if purpose == Purpose::Trace { mode::TRACE } else { 0 };
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
@@ -113,7 +114,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
     if purpose == Purpose::Trace {
         loader.map_max_entries("EVENTS", 1 << 23);
     }
-    loader.load(OBJECT).context("load the BPF object")
+    Ok((loader.load(OBJECT).context("load the BPF object")?, missing))
 }
 
 fn log_level() -> u8 {
@@ -122,8 +123,8 @@ fn log_level() -> u8 {
 
 fn resolve(btf: &Btf) -> Result<Layout> {
     let layout = Layout::resolve(|ty, path| btf.offset(ty, path));
-    let optional = ["task_last_arrival"];
-    let missing: Vec<_> = layout.missing().filter(|name| !optional.contains(name)).collect();
+    let is_optional = |name: &str| name == "task_last_arrival" || hidden::is_optional(name);
+    let missing: Vec<_> = layout.missing().filter(|name| !is_optional(name)).collect();
     if !missing.is_empty() {
         bail!("this kernel's BTF lacks {}", missing.join(", "));
     }

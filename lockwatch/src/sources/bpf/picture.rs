@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, process_flag};
+use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, kind, process_flag};
 use lockwatch_core::{
-    lock::{FileId, OwnerKey, Range},
+    lock::{FileId, Kind, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Death, Exit, Life, Process, ProcessId},
     text::Text,
@@ -20,9 +20,10 @@ use lockwatch_core::{
 use super::{
     convert::{exe_file, file_id, kind_of, mode_of, process_id},
     fds::Table,
+    hidden::Found,
     walk::Walked,
 };
-use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
+use crate::sources::{clock::Clock, hidden::loops, mounts::Mounts, peek, processes};
 
 /// What the kernel-side table of processes says of one.
 pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
@@ -32,9 +33,16 @@ pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
     walked.locks().any(|record| fds.holders_of(record).next().is_none())
 }
 
-/// Joins both with what `/proc` says of the processes.
-pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
-    let mut people = People { fds, known, clock, proc_root, census: Census::default(), absent: HashSet::new() };
+/// The open files that have a lock and no descriptor. A POSIX lock is none of theirs: it belongs to a file table, and
+/// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
+pub fn hidden(walked: &Walked, fds: &Table) -> HashSet<u64> {
+    let of_a_file = |record: &&WalkRecord| record.lock.kind != kind::POSIX && fds.holders_of(record).next().is_none();
+    walked.locks().filter(of_a_file).map(|record| record.file).collect()
+}
+
+/// Joins them all with what `/proc` says of the processes.
+pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
+    let mut people = People { fds, found, known, clock, proc_root, census: Census::default(), absent: HashSet::new() };
     let mut locks = Vec::new();
     let mut waits = Vec::new();
     let mut files = HashMap::new();
@@ -53,27 +61,21 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
         }
     }
     add_texts(&locks, &mut files, &people.census);
+    let mut warnings = walked.gaps;
+    let exact = warnings.is_empty();
+    let search_complete = add_loops(&mut locks, &found.gaps, &mut warnings);
     let mut census = people.census;
     census.blind_spot = processes::blind_spot(proc_root);
     if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
         census.births = processes::births(proc_root);
     }
-    Picture {
-        taken_at: clock.now(),
-        locks,
-        waits,
-        census,
-        files,
-        fds_complete: true,
-        search_complete: false,
-        exact: walked.gaps.is_empty(),
-        warnings: walked.gaps,
-    }
+    Picture { taken_at: clock.now(), locks, waits, census, files, fds_complete: true, search_complete, exact, warnings }
 }
 
 /// The processes that the records name.
 struct People<'a> {
     fds: &'a Table,
+    found: &'a Found,
     known: &'a Known<'a>,
     clock: &'a Clock,
     proc_root: &'a Path,
@@ -95,7 +97,7 @@ impl People<'_> {
         match processes::process(self.proc_root, process.pid, self.clock) {
             Some(mut living) => {
                 living.execed = note.map(|value| value.flags & process_flag::EXECED != 0);
-                if let Some(exe) = self.fds.executables.get(process) {
+                if let Some(exe) = self.fds.executables.get(process).or(self.found.executables.get(process)) {
                     living.exe_file = Some(*exe);
                 } else if let Some(value) = note {
                     living.exe_file = exe_file(value.exe_inode, value.exe_device).or(living.exe_file);
@@ -131,6 +133,13 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         detail: None,
     };
     let mut holders: Vec<HolderSeen> = found.map(holder).collect();
+    if holders.is_empty() && record.lock.kind != kind::POSIX {
+        let found = people.found;
+        for (process, holder) in found.holders_of(record.file) {
+            people.meet(&process);
+            holders.push(holder);
+        }
+    }
     holders.sort();
     LockSeen {
         file: file_id(&record.lock),
@@ -175,6 +184,46 @@ fn lives(lock: &LockSeen, census: &Census) -> bool {
             .get(&acquirer.pid)
             .is_some_and(|living| acquirer.start.is_none_or(|start| living.id.start == Some(start)))
     })
+}
+
+/// Names the loop device over the file of a lock that nothing else keeps, and says whether everything was searched.
+///
+/// A loop device keeps the very open file that it was given, but which one that was is not to be seen: it is taken for
+/// the keeper only when everything else was searched, and when there are as many devices as locks to explain.
+fn add_loops(locks: &mut [LockSeen], gaps: &[String], warnings: &mut Vec<String>) -> bool {
+    let mut unexplained: HashMap<FileId, HashSet<OwnerKey>> = HashMap::new();
+    for lock in locks.iter().filter(|lock| is_unexplained(lock)) {
+        unexplained.entry(lock.file).or_default().insert(lock.owner);
+    }
+    let mut gaps = gaps.to_vec();
+    if !unexplained.is_empty() && gaps.is_empty() {
+        match loops::list(Path::new("/sys/block")) {
+            Ok(all) => {
+                for lock in locks.iter_mut().filter(|lock| is_unexplained(lock)) {
+                    let over_it: Vec<_> = all.iter().filter(|device| device.file == Some(lock.file)).collect();
+                    if over_it.len() >= unexplained[&lock.file].len() {
+                        lock.holders = over_it.iter().map(|device| device.holder()).collect();
+                    }
+                }
+                let unknown = all.iter().filter(|device| device.file.is_none());
+                gaps.extend(unknown.map(|device| {
+                    format!(
+                        "loop device {} has a backing file that cannot be identified: {}",
+                        device.name, device.backing
+                    )
+                }));
+            }
+            Err(error) => gaps.push(format!("list loop devices in /sys/block: {error}")),
+        }
+    }
+    let complete = gaps.is_empty();
+    warnings.extend(gaps.into_iter().map(|gap| format!("what keeps locks without a descriptor: {gap}")));
+    complete
+}
+
+/// Whether nothing is known to keep it, though it is the lock of an open file.
+fn is_unexplained(lock: &LockSeen) -> bool {
+    lock.kind != Kind::Posix && lock.holders.is_empty()
 }
 
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.

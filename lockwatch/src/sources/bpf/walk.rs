@@ -13,7 +13,7 @@ use aya::{
     maps::{Array, MapData, RingBuf},
     programs::{RawTracePoint, TestRun},
 };
-use lockwatch_common::{Cursor, WalkRecord, Wire, cursor, kind, ty};
+use lockwatch_common::{Cursor, KeeperRecord, WalkRecord, Wire, cursor, kind, ty};
 use rustix::{
     fs::{FlockOperation, MemfdFlags, flock, memfd_create},
     thread::{CpuSet, sched_setaffinity},
@@ -82,6 +82,11 @@ impl Walker {
         Ok(Self { ring, cursor })
     }
 
+    /// The ring that the walk and the search tell through.
+    pub fn ring(&mut self) -> &mut RingBuf<MapData> {
+        &mut self.ring
+    }
+
     /// Walks every CPU's list. The anchors and their locks are gone when it returns.
     pub fn run(&mut self, ebpf: &mut Ebpf) -> Result<Walked> {
         let mut walked = Walked { records: Vec::new(), gaps: Vec::new() };
@@ -148,7 +153,10 @@ impl Walker {
             program.test_run(Default::default()).context("run the walk")?;
             cursor = Cursor::read(&self.cursor.get(&0, 0).context("get the walk's cursor")?).context("short cursor")?;
             while let Some(item) = self.ring.next() {
-                records.push(WalkRecord::read(&item).context("short walk record")?);
+                // A search that ran late tells of keepers through the same ring.
+                if item.len() != size_of::<KeeperRecord>() {
+                    records.push(WalkRecord::read(&item).context("short walk record")?);
+                }
             }
             match cursor.state {
                 cursor::MORE | cursor::FULL => {}
