@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    lock::FileId,
+    lock::{FileId, OwnerKey},
     text::Text,
     time::{StartTime, Timestamp},
 };
@@ -44,6 +44,9 @@ pub struct Process {
     pub daemon_looks: Option<bool>,
     /// Whether it has run execve(2) since a watcher first saw it; `None` if nobody watched.
     pub execed: Option<bool>,
+    /// Its file table, where the source sees it and somebody asks: processes that share one (clone(2) with CLONE_FILES)
+    /// have the same.
+    pub file_table: Option<OwnerKey>,
     /// Whether it lives.
     pub life: Life,
 }
@@ -63,6 +66,7 @@ impl Process {
             parent: None,
             daemon_looks: None,
             execed: None,
+            file_table: None,
             life,
         }
     }

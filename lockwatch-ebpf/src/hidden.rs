@@ -1,8 +1,9 @@
 //! Who keeps a wanted file open without a descriptor of it (DESIGN section 3.3): a mapping, a message in a unix socket,
 //! an io_uring. User space writes the addresses of the open files to `WANTED`, and runs both programs to their end.
 //!
-//! Nothing is locked while we look. What changes underfoot may be missed, never invented: only the address of a wanted
-//! file counts, and such a file has a lock, so it lives.
+//! Nothing is locked while we look, and what changes underfoot may be missed. A wanted file may be closed meanwhile, and
+//! its address given to another: one of another inode is told apart here, and user space believes a find only if the
+//! lock stands there still when the search is over.
 
 use core::{ffi::c_void, ptr::read_volatile};
 
@@ -114,7 +115,10 @@ unsafe fn visit_mapping(context: *const Context) {
 /// Whether user space asks for this open file.
 #[inline(always)]
 fn is_wanted(file: u64) -> bool {
-    WANTED.get_ptr(file).is_some()
+    let Some(inode) = WANTED.get_ptr(file) else { return false };
+    // SAFETY: a live map value; user space does not change the map while the programs run.
+    let wanted = unsafe { *inode };
+    peek(peek(file + at!(f_inode) as u64) + at!(i_ino) as u64) == wanted
 }
 
 /// Tells of a file that a message carries or a ring has registered, if it is wanted. Such a file may itself be a socket

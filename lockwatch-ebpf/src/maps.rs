@@ -29,10 +29,10 @@ pub static WATCHED: HashMap<ProcessKey, u32> = HashMap::with_max_entries(1 << 14
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// The open files whose keepers are searched, by address: user space writes it for each search. Not preallocated, for
-/// most looks have nothing to search.
+/// The open files whose keepers are searched, by address, with their inode numbers: user space writes it for each
+/// search. Not preallocated, for most looks have nothing to search.
 #[map]
-pub static WANTED: HashMap<u64, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+pub static WANTED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
 
 /// What a walk has met, and what a search.
 #[map]

@@ -9,6 +9,7 @@ pub mod events;
 mod fds;
 mod hidden;
 pub mod load;
+mod loops;
 mod picture;
 mod tracefs;
 mod walk;
@@ -141,13 +142,11 @@ impl Bpf {
             // Released in between, most likely: what is still without a holder after a second look is hidden.
             (walked, fds) = self.walk()?;
         }
-        let mut hidden = picture::hidden(&walked, &fds);
-        let mut found = self.search(&hidden);
-        if !hidden.iter().all(|file| found.explains(*file)) {
+        let mut found = self.search(&mut walked, &fds)?;
+        if !picture::hidden(&walked, &fds).keys().all(|file| found.explains(*file)) {
             // What is received while we look is met neither as a message nor as a descriptor.
             (walked, fds) = self.walk()?;
-            hidden = picture::hidden(&walked, &fds);
-            found = self.search(&hidden);
+            found = self.search(&mut walked, &fds)?;
         }
         Ok((walked, fds, found))
     }
@@ -161,17 +160,20 @@ impl Bpf {
         Ok((walked, fds))
     }
 
-    /// Searches everywhere else for open files that no descriptor shows. Free of cost if there are none.
-    fn search(&mut self, files: &HashSet<u64>) -> Found {
+    /// Searches everywhere else for the open files that no descriptor shows, and leaves out locks that were released
+    /// meanwhile. Free of cost if there are none.
+    fn search(&mut self, walked: &mut Walked, fds: &Table) -> Result<Found> {
+        let files = picture::hidden(walked, fds);
         if files.is_empty() {
-            return Found::default();
+            return Ok(Found::default());
         }
         let watch = Instant::now();
         let counters = &self.counters;
         let cut = || sum(counters, counter::SEARCH_CUT);
-        let found = self.search.run(&mut self.ebpf, self.walker.ring(), files, cut);
+        let found = self.search.run(&mut self.ebpf, self.walker.ring(), &files, cut);
+        walked.drop_released(|record| files.contains_key(&record.file), &self.walker.run(&mut self.ebpf)?);
         log::info!("searched for {} open files without a descriptor, {:.1?}", files.len(), watch.elapsed());
-        found
+        Ok(found)
     }
 
     /// Where this kernel does not let us search for locks that no descriptor keeps; empty if everywhere.

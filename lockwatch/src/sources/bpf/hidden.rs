@@ -5,7 +5,7 @@ mod stages;
 mod words;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::File,
     io::{ErrorKind, Read},
     sync::mpsc::{self, Receiver, TryRecvError},
@@ -42,13 +42,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The search, ready or not yet needed.
 pub struct Search {
     stages: Stages,
-    wanted: Option<BpfMap<MapData, u64, u32>>,
+    wanted: Option<BpfMap<MapData, u64, u64>>,
     /// Why a program could not be loaded; empty if it was.
     fds: Option<String>,
     mappings: Option<String>,
     /// The reader of mappings that ran out of time.
     late: Option<Receiver<Result<()>>>,
 }
+
+/// Open files by address, with their inode numbers.
+pub type Wanted = HashMap<u64, u64>;
 
 /// What a search has found.
 #[derive(Default)]
@@ -115,7 +118,7 @@ impl Search {
         &mut self,
         ebpf: &mut Ebpf,
         ring: &mut RingBuf<MapData>,
-        files: &HashSet<u64>,
+        files: &Wanted,
         cut: impl Fn() -> Result<u64>,
     ) -> Found {
         let mut found = Found { gaps: self.obstacles(ebpf), ..Found::default() };
@@ -138,7 +141,7 @@ impl Search {
         &mut self,
         ebpf: &mut Ebpf,
         ring: &mut RingBuf<MapData>,
-        files: &HashSet<u64>,
+        files: &Wanted,
         found: &mut Found,
     ) -> Result<()> {
         self.want(files, found)?;
@@ -156,13 +159,13 @@ impl Search {
         Ok(())
     }
 
-    fn want(&mut self, files: &HashSet<u64>, found: &mut Found) -> Result<()> {
+    fn want(&mut self, files: &Wanted, found: &mut Found) -> Result<()> {
         let wanted = self.wanted.as_mut().context("the programs are not loaded")?;
         for old in wanted.keys().collect::<Result<Vec<_>, _>>().context("read the table of wanted files")? {
             wanted.remove(&old).context("forget a wanted file")?;
         }
-        for file in files.iter().take(MOST_WANTED) {
-            wanted.insert(file, 1, 0).context("note a wanted file")?;
+        for (file, inode) in files.iter().take(MOST_WANTED) {
+            wanted.insert(file, inode, 0).context("note a wanted file")?;
         }
         if files.len() > MOST_WANTED {
             let all = files.len();

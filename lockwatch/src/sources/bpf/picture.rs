@@ -10,7 +10,7 @@ use std::{
 
 use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, kind, process_flag};
 use lockwatch_core::{
-    lock::{FileId, Kind, OwnerKey, Range},
+    lock::{FileId, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Death, Exit, Life, Process, ProcessId},
     text::Text,
@@ -20,10 +20,11 @@ use lockwatch_core::{
 use super::{
     convert::{exe_file, file_id, kind_of, mode_of, process_id},
     fds::Table,
-    hidden::Found,
+    hidden::{Found, Wanted},
+    loops,
     walk::Walked,
 };
-use crate::sources::{clock::Clock, hidden::loops, mounts::Mounts, peek, processes};
+use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
 
 /// What the kernel-side table of processes says of one.
 pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
@@ -35,9 +36,9 @@ pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
 
 /// The open files that have a lock and no descriptor. A POSIX lock is none of theirs: it belongs to a file table, and
 /// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
-pub fn hidden(walked: &Walked, fds: &Table) -> HashSet<u64> {
+pub fn hidden(walked: &Walked, fds: &Table) -> Wanted {
     let of_a_file = |record: &&WalkRecord| record.lock.kind != kind::POSIX && fds.holders_of(record).next().is_none();
-    walked.locks().filter(of_a_file).map(|record| record.file).collect()
+    walked.locks().filter(of_a_file).map(|record| (record.file, record.lock.inode)).collect()
 }
 
 /// Joins them all with what `/proc` says of the processes.
@@ -63,7 +64,7 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
     add_texts(&locks, &mut files, &people.census);
     let mut warnings = walked.gaps;
     let exact = warnings.is_empty();
-    let search_complete = add_loops(&mut locks, &found.gaps, &mut warnings);
+    let search_complete = loops::explain(&mut locks, &found.gaps, &mut warnings);
     let mut census = people.census;
     census.blind_spot = processes::blind_spot(proc_root);
     if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
@@ -109,6 +110,35 @@ impl People<'_> {
             }
         }
     }
+
+    /// The file table of a lock's acquirer, if that process is dead: whoever was born before and has it shares it
+    /// (CLONE_FILES). The owner of a POSIX lock is that table, so it cannot have become another's.
+    fn orphaned_table(&self, record: &WalkRecord) -> Option<OrphanedTable> {
+        if record.lock.kind == kind::POSIX {
+            let gone = record.pid != 0 && self.absent.contains(&record.pid);
+            return gone.then_some(OrphanedTable { address: record.lock.owner, died_ns: u64::MAX });
+        }
+        let value = (self.known)(&record.process).filter(|value| value.died_ns != 0)?;
+        Some(OrphanedTable { address: value.files, died_ns: value.died_ns })
+    }
+
+    fn note_table(&mut self, process: &ProcessKey, table: u64) {
+        if let Some(living) = self.census.living.get_mut(&process.pid) {
+            Arc::make_mut(living).file_table = Some(OwnerKey(table));
+        }
+    }
+}
+
+/// The file table of a dead process.
+struct OrphanedTable {
+    address: u64,
+    died_ns: u64,
+}
+
+impl OrphanedTable {
+    fn is_shared_by(&self, fd: &FdRecord) -> bool {
+        fd.files == self.address && fd.process.start_ns <= self.died_ns
+    }
 }
 
 fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
@@ -122,15 +152,22 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
     if acquirer.is_some() {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
     }
+    let orphaned_table = people.orphaned_table(record);
     let found = people.fds.holders_of(record);
-    found.clone().for_each(|fd| people.meet(&fd.process));
+    let shares = |fd: &FdRecord| orphaned_table.as_ref().is_some_and(|table| table.is_shared_by(fd));
+    for fd in found.clone() {
+        people.meet(&fd.process);
+        if shares(fd) {
+            people.note_table(&fd.process, fd.files);
+        }
+    }
     let holder = |fd: &FdRecord| HolderSeen {
         process: Some(process_id(&fd.process)),
         via: Via::Fd,
         fd: Some(fd.fd),
         cloexec: Some(fd.cloexec != 0),
         opened: Some(fd.opened != 0),
-        detail: None,
+        detail: shares(fd).then(|| "shares its file table with the dead acquirer".to_owned()),
     };
     let mut holders: Vec<HolderSeen> = found.map(holder).collect();
     if holders.is_empty() && record.lock.kind != kind::POSIX {
@@ -186,46 +223,6 @@ fn lives(lock: &LockSeen, census: &Census) -> bool {
     })
 }
 
-/// Names the loop device over the file of a lock that nothing else keeps, and says whether everything was searched.
-///
-/// A loop device keeps the very open file that it was given, but which one that was is not to be seen: it is taken for
-/// the keeper only when everything else was searched, and when there are as many devices as locks to explain.
-fn add_loops(locks: &mut [LockSeen], gaps: &[String], warnings: &mut Vec<String>) -> bool {
-    let mut unexplained: HashMap<FileId, HashSet<OwnerKey>> = HashMap::new();
-    for lock in locks.iter().filter(|lock| is_unexplained(lock)) {
-        unexplained.entry(lock.file).or_default().insert(lock.owner);
-    }
-    let mut gaps = gaps.to_vec();
-    if !unexplained.is_empty() && gaps.is_empty() {
-        match loops::list(Path::new("/sys/block")) {
-            Ok(all) => {
-                for lock in locks.iter_mut().filter(|lock| is_unexplained(lock)) {
-                    let over_it: Vec<_> = all.iter().filter(|device| device.file == Some(lock.file)).collect();
-                    if over_it.len() >= unexplained[&lock.file].len() {
-                        lock.holders = over_it.iter().map(|device| device.holder()).collect();
-                    }
-                }
-                let unknown = all.iter().filter(|device| device.file.is_none());
-                gaps.extend(unknown.map(|device| {
-                    format!(
-                        "loop device {} has a backing file that cannot be identified: {}",
-                        device.name, device.backing
-                    )
-                }));
-            }
-            Err(error) => gaps.push(format!("list loop devices in /sys/block: {error}")),
-        }
-    }
-    let complete = gaps.is_empty();
-    warnings.extend(gaps.into_iter().map(|gap| format!("what keeps locks without a descriptor: {gap}")));
-    complete
-}
-
-/// Whether nothing is known to keep it, though it is the lock of an open file.
-fn is_unexplained(lock: &LockSeen) -> bool {
-    lock.kind != Kind::Posix && lock.holders.is_empty()
-}
-
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.
 fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
     for lock in locks.iter().filter(|lock| !lives(lock, census)) {
@@ -270,6 +267,7 @@ pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -
         exe_file: exe_file(value.exe_inode, value.exe_device),
         uid: Some(value.uid),
         parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
+        file_table: (value.files != 0).then_some(OwnerKey(value.files)),
         execed: Some(value.flags & process_flag::EXECED != 0),
         ..Process::unknown(id, Life::Dead(death))
     }

@@ -49,6 +49,17 @@ impl Walked {
         self.records.iter().filter(|record| record.depth == 0)
     }
 
+    /// Leaves out the hidden locks that a later walk has not met: their files may be others' by now, and whatever was
+    /// found to keep them belongs to those.
+    pub fn drop_released(&mut self, is_hidden: impl Fn(&WalkRecord) -> bool, later: &Walked) {
+        if !later.gaps.is_empty() {
+            return; // it may only not have met them
+        }
+        let identity = |record: &WalkRecord| (record.address, record.file, record.lock);
+        let there: HashSet<_> = later.locks().map(identity).collect();
+        self.records.retain(|record| record.depth > 0 || !is_hidden(record) || there.contains(&identity(record)));
+    }
+
     /// Leaves one record of what has been met twice. The CPUs are walked one after another, so a lock that is released
     /// and taken again on another CPU meanwhile stands in both lists, and so may two that exclude each other: what was
     /// met last is true.
