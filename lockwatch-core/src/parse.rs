@@ -2,3 +2,4 @@
 
 pub mod fdinfo;
 pub mod locks;
+pub mod maps;

@@ -17,7 +17,7 @@ use lockwatch_common::{counter, keeper};
 use crate::{
     hidden::{Place, check},
     kernel::{Kernel, Probed, at, has, peek},
-    maps::count,
+    maps::{QUEUE, count},
 };
 
 const AF_UNIX: u16 = 1;
@@ -30,8 +30,10 @@ const BUDGET: u32 = 1 << 20;
 /// How often a queue that changes underfoot is begun again.
 const ATTEMPTS: u32 = 16;
 
-/// Where the search of a socket stands.
-struct Walk {
+/// Where the search of a socket stands. It is a map's value, not one on the stack: there the verifier would follow every
+/// number that its counters can take.
+#[derive(Clone, Copy)]
+pub struct Walk {
     place: Place,
     /// The socket's own queue.
     top: u64,
@@ -61,7 +63,10 @@ pub fn search(file: u64, place: &Place) {
         return;
     }
     let listening = Probed::load::<u8>(socket as *const u8, at!(sk_state)) == LISTENING;
-    let mut walk = Walk {
+    let Some(walk) = QUEUE.get_ptr_mut(0) else { return };
+    // SAFETY: an array's value; user space runs one search at a time.
+    let walk = unsafe { &mut *walk };
+    *walk = Walk {
         place: *place,
         top,
         head: top,
@@ -76,8 +81,8 @@ pub fn search(file: u64, place: &Place) {
         listening,
         done: false,
     };
-    // SAFETY: the callback gets the walk on this stack, which outlives the call.
-    unsafe { bpf_loop(BUDGET, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    // SAFETY: the callback takes nothing.
+    unsafe { bpf_loop(BUDGET, step as *mut c_void, core::ptr::null_mut(), 0) };
     if !walk.done {
         count(counter::SEARCH_CUT);
     }
@@ -107,9 +112,10 @@ fn queue_of(file: u64) -> Option<(u64, u64)> {
     Some((socket, socket + at!(sk_queue) as u64))
 }
 
-unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> i64 {
-    // SAFETY: `search` passes its walk.
-    let walk = unsafe { &mut *(context as *mut Walk) };
+unsafe extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
+    let Some(walk) = QUEUE.get_ptr_mut(0) else { return 1 };
+    // SAFETY: as in `search`, which waits for us.
+    let walk = unsafe { &mut *walk };
     if walk.files != 0 { visit_file(walk) } else { visit_message(walk) }
 }
 

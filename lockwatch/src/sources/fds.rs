@@ -1,6 +1,6 @@
 //! The locks that file tables show: one walk over every process's fdinfo.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{collections::HashMap, io, os::unix::fs::MetadataExt, path::Path};
 
 use lockwatch_core::{
     parse::{
@@ -21,6 +21,7 @@ use super::{
 /// `our_numbers` says that kcmp may be asked (see [`processes::shows_our_numbers`]).
 pub fn scan(root: &Path, our_numbers: bool, clock: &Clock) -> io::Result<Scan> {
     let mut scan = Scan::default();
+    let our_exe = std::fs::metadata("/proc/self/exe").ok().map(|exe| exe.ino());
     for pid in ProcDir::open(root)?.numbers(".")? {
         let dir = match ProcDir::process(root, pid) {
             Ok(dir) => dir,
@@ -38,7 +39,14 @@ pub fn scan(root: &Path, our_numbers: bool, clock: &Clock) -> io::Result<Scan> {
         }
         if scan.hits.len() > before {
             match processes::read(&dir, pid, clock) {
-                Some(process) => drop(scan.processes.insert(pid, process)),
+                Some(process) => {
+                    let looks =
+                        process.exe_file.map(|exe| exe.inode) == our_exe || process.comm == Some("lockwatch".into());
+                    if looks && pid != std::process::id() {
+                        scan.forget_duplicates(before);
+                    }
+                    scan.processes.insert(pid, process);
+                }
                 None => scan.hits.truncate(before),
             }
         }
@@ -51,6 +59,8 @@ pub fn scan(root: &Path, our_numbers: bool, clock: &Clock) -> io::Result<Scan> {
 pub struct Scan {
     /// Every descriptor that keeps a lock alive, once for each of its locks; in order of pid and fd.
     pub hits: Vec<Hit>,
+    /// Every unix socket that descriptors wait in.
+    pub queues: Vec<Queue>,
     /// The processes of the hits, by number.
     pub processes: HashMap<u32, Process>,
     /// The processes that would not let us look.
@@ -60,14 +70,27 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// Forgets the hits from `first` on that are duplicates which another lockwatch has made to look at them, as
+    /// `peek` and `hidden` do: gone in a moment, and meant to change nothing. They survive no exec, so what
+    /// that lockwatch was started with is not among them.
+    fn forget_duplicates(&mut self, first: usize) {
+        let mut n = 0;
+        self.hits.retain(|hit| {
+            n += 1;
+            n <= first || hit.cloexec != Some(true) || u32::try_from(hit.line.pid) == Ok(hit.pid)
+        });
+    }
+
     /// Reads one file table, through any of the threads that share it: one that exits meanwhile loses it and shows an
     /// empty one. Returns whether that was permitted.
     fn read_table(&mut self, dir: &ProcDir, pid: u32, sharers: &[u32]) -> bool {
-        let (hits, warnings) = (self.hits.len(), self.warnings.len());
+        let (hits, queues, warnings) = (self.hits.len(), self.queues.len(), self.warnings.len());
         for (n, task) in sharers.iter().copied().enumerate() {
             let done = visit(dir, pid, task, |fd, info| {
                 let (at, cloexec, access) = (Descriptor { task, fd }, info.cloexec(), info.access());
                 self.hits.extend(info.locks.iter().map(|line| Hit { pid, at, cloexec, access, line: *line }));
+                let waiting = info.scm_fds.filter(|waiting| *waiting > 0);
+                self.queues.extend(waiting.map(|waiting| Queue { pid, at, inode: info.ino, waiting }));
                 self.warnings.extend(info.warnings.iter().map(|what| format!("fd {fd} of pid {pid}: {what}")));
             });
             let is_last = n + 1 == sharers.len();
@@ -78,6 +101,7 @@ impl Scan {
             }
             if !is_last {
                 self.hits.truncate(hits);
+                self.queues.truncate(queues);
                 self.warnings.truncate(warnings);
             }
         }
@@ -100,6 +124,19 @@ pub struct Hit {
     pub line: Line,
 }
 
+/// A unix socket with descriptors in its receive queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Queue {
+    /// Who could receive them.
+    pub pid: u32,
+    /// The socket.
+    pub at: Descriptor,
+    /// Its inode, from Linux 5.14 on: sockets of one inode are one socket.
+    pub inode: Option<u64>,
+    /// How many there are.
+    pub waiting: u64,
+}
+
 /// Calls `found` for every descriptor in the file table of a thread. Errors are those of opening the table, and of a
 /// descriptor that may not be read; descriptors that vanish are passed over.
 pub fn visit(dir: &ProcDir, pid: u32, task: u32, mut found: impl FnMut(u32, FdInfo)) -> io::Result<()> {
@@ -118,7 +155,7 @@ pub fn visit(dir: &ProcDir, pid: u32, task: u32, mut found: impl FnMut(u32, FdIn
 /// The threads of a process, by the file table they share. Normally that is one for all: but a leader that has exited
 /// has none any more while its threads use theirs, and a thread may have left the common one by unshare(2) with
 /// CLONE_FILES.
-fn tables(dir: &ProcDir, pid: u32, our_numbers: bool) -> Vec<Vec<u32>> {
+pub(super) fn tables(dir: &ProcDir, pid: u32, our_numbers: bool) -> Vec<Vec<u32>> {
     let threads = dir.numbers("task").unwrap_or_default();
     if threads.len() < 2 {
         return vec![vec![pid]];
@@ -144,7 +181,7 @@ fn leader_has_exited(dir: &ProcDir) -> bool {
 }
 
 /// Whether a process whose table is closed to us could have descriptors at all: kernel threads and the dead have none.
-fn may_have_fds(dir: &ProcDir) -> bool {
+pub(super) fn may_have_fds(dir: &ProcDir) -> bool {
     let stat = dir.read("stat").ok().and_then(|stat| Stat::parse(&stat));
     stat.is_none_or(|stat| !stat.is_kernel_thread() && !stat.is_zombie())
 }
@@ -259,6 +296,25 @@ mod tests {
             std::process::exit(0);
         });
         test.join().unwrap();
+    }
+
+    #[test]
+    fn the_duplicates_of_another_lockwatch_are_no_holders() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = |name: &str| fs::create_dir_all(root.path().join(name)).unwrap();
+        let line = |pid: u32| format!("lock:\t1: FLOCK  ADVISORY  WRITE {pid} fe:00:99 0 EOF\n");
+        for (pid, comm) in [(7, "lockwatch"), (8, "other")] {
+            dir(&format!("{pid}/fdinfo"));
+            let stat = format!("{pid} ({comm}) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 80 9 9\n");
+            fs::write(root.path().join(format!("{pid}/stat")), stat).unwrap();
+            for (fd, flags, owner) in [(3, "02000002", 6), (4, "02", 6), (5, "02000002", pid)] {
+                let info = format!("pos:\t0\nflags:\t{flags}\n{}", line(owner));
+                fs::write(root.path().join(format!("{pid}/fdinfo/{fd}")), info).unwrap();
+            }
+        }
+        let hits = scan(root.path(), false, &Clock::read()).unwrap().hits;
+        let found: Vec<_> = hits.iter().map(|hit| (hit.pid, hit.at.fd)).collect();
+        assert_eq!(found, [(7, 4), (7, 5), (8, 3), (8, 4), (8, 5)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use lockwatch_core::{
     lock::{Device, FileId},
     observation::FileSeen,
+    parse::fdinfo,
     text::Text,
 };
 
@@ -82,6 +83,11 @@ fn path(root: &Path, pid: u32, at: Descriptor, file: FileId) -> Option<(Text, bo
     let dir = ProcDir::process(root, pid).ok()?;
     let table = if at.task == pid { String::new() } else { format!("task/{}/", at.task) };
     let link = dir.read_link(&format!("{table}fd/{}", at.fd)).ok()?;
+    // The number may have been given to another file since.
+    let info = fdinfo::parse(&dir.read(&format!("{table}fdinfo/{}", at.fd)).ok()?);
+    if info.ino.is_some_and(|inode| inode != file.inode) {
+        return None;
+    }
     let Some(name) = link.strip_suffix(b" (deleted)") else { return Some((Text::new(link), false)) };
     let whole = [b"root", &link[..]].concat();
     let still_there = dir.stat(whole).is_ok_and(|stat| stat.st_ino == file.inode);

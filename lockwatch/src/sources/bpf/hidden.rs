@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, Endianness,
     maps::{HashMap as BpfMap, MapData, RingBuf},
-    programs::Iter,
+    programs::{Iter, ProgramError},
 };
 use lockwatch_common::{KeeperRecord, ProcessKey, Wire, keeper};
 use lockwatch_core::{
@@ -85,7 +85,7 @@ impl Search {
         let btf = Btf::parse(&btf::of_kernel()?, Endianness::default()).context("parse the kernel's BTF")?;
         let mut load = |name: &str, target: &str| {
             let loaded = program(ebpf, name).and_then(|program| Ok(program.load(target, &btf)?));
-            loaded.err().map_or(String::new(), |error| format!("iter/{target}: {error:#}"))
+            loaded.err().map_or(String::new(), |error| format!("iter/{target}: {}", in_short(&error)))
         };
         self.fds = Some(load("hidden_fds", "task_file"));
         self.mappings = Some(load("hidden_mappings", "task_vma"));
@@ -240,6 +240,17 @@ impl Found {
             };
             (record.process, holder)
         })
+    }
+}
+
+/// Without the verifier's log.
+fn in_short(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError { io_error, verifier_log }) => {
+            log::debug!("{verifier_log}");
+            io_error.to_string()
+        }
+        _ => format!("{error:#}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
 };
 use lockwatch_common::{Layout, TraceLayout, Wire, mode};
@@ -99,6 +99,9 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
+    // A refused program is tried again for the verifier's log: line by line it takes minutes for one that is too large.
+    let lines = if log::log_enabled!(log::Level::Debug) { VerifierLogLevel::DEBUG } else { VerifierLogLevel::STATS };
+    loader.verifier_log_level(lines);
     // Nothing in the object is relocated against the kernel's types: the offsets are globals.
     loader.btf(None);
     loader
