@@ -7,7 +7,7 @@ use crate::{
     age::{self, Age},
     lock::Kind,
     observation::Via,
-    process::{Death, Exit, Life, Process},
+    process::{Exit, Life, Process},
     report::{Cause, Holder, Verdict},
 };
 
@@ -36,7 +36,7 @@ pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
         Via::Mapping => Ruling { cause: Some(Cause::Mapped), ..ruling },
         Via::IoUring => Ruling { cause: Some(Cause::IoUring), ..ruling },
         // A POSIX lock belongs to a file table: whoever holds it has that table.
-        _ if case.kind == Kind::Posix || shares_files(process, acquirer) => Ruling::orphaned(
+        _ if case.kind == Kind::Posix || process.shares_files_of(acquirer) => Ruling::orphaned(
             Cause::SharedFiles,
             format!(
                 "{process} shares the file table of {acquirer} (clone with CLONE_FILES), and all descriptors in it"
@@ -46,24 +46,13 @@ pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
     }
 }
 
-/// Whether two processes have one file table. The dead one's may have been given to another since: whoever shares it was
-/// there before.
-fn shares_files(heir: &Process, gone: &Process) -> bool {
-    let Life::Dead(Death { at: Some(at), .. }) = &gone.life else { return false };
-    let one = heir.file_table.is_some() && heir.file_table == gone.file_table;
-    one && heir.started_at.is_some_and(|born| born <= *at)
-}
-
 fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Process) -> Ruling {
     if age_of(case, acquirer, process) == Age::Older {
         return borrowed(acquirer, process);
     }
     let program = compare(process, acquirer, heir.cloexec);
     if program != Program::Other && names(case.text, process) {
-        return Ruling::handed_over(
-            Cause::Daemonized,
-            format!("the file's text is {}, the pid of its holder", process.id.pid),
-        );
+        return Ruling::handed_over(Cause::Daemonized, names_its_holder(process));
     }
     // An heir of another program than the acquirer's may still be a fork of a party: a subshell of the script.
     let dead = |p: &&Arc<Process>| p.life.is_dead();
@@ -112,7 +101,7 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
         return Ruling::handed_over(Cause::Borrowed, why);
     }
     if names(case.text, process) {
-        let why = format!("the file's text is {}, the pid of its holder", process.id.pid);
+        let why = names_its_holder(process);
         return Ruling::handed_over(Cause::Daemonized, why);
     }
     match (process.daemon_looks, age) {
@@ -145,11 +134,17 @@ fn age_of(case: &Case, acquirer: &Process, holder: &Process) -> Age {
     }
 }
 
-/// Whether the file's first line is the process's number: a pid file names its owner.
+fn names_its_holder(process: &Process) -> String {
+    let inner = process.inner_pid.map(|inner| format!(" (pid {inner} in its own namespace)")).unwrap_or_default();
+    format!("the file's text is the pid of its holder, {}{inner}", process.id.pid)
+}
+
+/// Whether the file's first line is the process's number, ours or the one in its own pid namespace: a pid file names
+/// its owner.
 fn names(text: Option<&[u8]>, process: &Process) -> bool {
     let line = text.and_then(|text| text.split(|b| matches!(b, b'\n' | 0)).next());
     let number = line.and_then(|line| str::from_utf8(line.trim_ascii()).ok()?.parse().ok());
-    number == Some(process.id.pid)
+    number.is_some_and(|number: u32| number == process.id.pid || Some(number) == process.inner_pid)
 }
 
 /// How a holder's program compares with that of a process which is gone.

@@ -1,33 +1,24 @@
 //! From what the walk and the iterator have met to a picture.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ffi::OsStr,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path};
 
-use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, kind, process_flag};
+use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, kind};
 use lockwatch_core::{
-    lock::{FileId, OwnerKey, Range},
+    lock::{FileId, Kind, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
-    process::{Death, Exit, Life, Process, ProcessId},
-    text::Text,
+    process::{Process, ProcessId},
     time::StartTime,
 };
 
 use super::{
-    convert::{exe_file, file_id, kind_of, mode_of, process_id},
+    convert::{file_id, kind_of, mode_of, process_id},
     fds::Table,
     hidden::{Found, Wanted},
     loops,
+    people::{Known, People},
     walk::Walked,
 };
-use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
-
-/// What the kernel-side table of processes says of one.
-pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
+use crate::sources::{clock::Clock, peek, place::Places, processes};
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
@@ -43,121 +34,44 @@ pub fn hidden(walked: &Walked, fds: &Table) -> Wanted {
 
 /// Joins them all with what `/proc` says of the processes.
 pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
-    let mut people = People { fds, found, known, clock, proc_root, census: Census::default(), absent: HashSet::new() };
-    let mut locks = Vec::new();
+    let mut people = People::new(known);
+    let mut locks = Vec::with_capacity(walked.locks().count());
     let mut waits = Vec::new();
     let mut files = HashMap::new();
-    let mounts = Mounts::read();
+    let mut places = Places::new(proc_root);
     for record in &walked.records {
         let file = file_id(&record.lock);
-        files.entry(file).or_insert_with(|| {
-            let path = fds.paths.get(&(record.lock.inode, record.lock.device));
-            let (path, deleted) = split_deleted(path, record.lock.inode);
-            FileSeen { path, deleted, fs: mounts.fs(file.device).cloned(), text: None }
-        });
+        files
+            .entry(file)
+            .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
         if record.depth == 0 {
-            locks.push(lock(record, &mut people));
+            locks.push(lock(record, fds, found, clock, &mut people));
         } else {
-            waits.push(wait(record, &mut people));
+            waits.push(wait(record, clock, &mut people));
         }
     }
-    add_texts(&locks, &mut files, &people.census);
+    let mut census = people.census(fds, found, clock, proc_root);
+    name_sharers(&mut locks, &census);
     let mut warnings = walked.gaps;
     let exact = warnings.is_empty();
     let search_complete = loops::explain(&mut locks, &found.gaps, &mut warnings);
-    let mut census = people.census;
-    census.blind_spot = processes::blind_spot(proc_root);
+    add_texts(&locks, &mut files, &census);
     if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
         census.births = processes::births(proc_root);
     }
     Picture { taken_at: clock.now(), locks, waits, census, files, fds_complete: true, search_complete, exact, warnings }
 }
 
-/// The processes that the records name.
-struct People<'a> {
-    fds: &'a Table,
-    found: &'a Found,
-    known: &'a Known<'a>,
-    clock: &'a Clock,
-    proc_root: &'a Path,
-    census: Census,
-    absent: HashSet<u32>,
-}
-
-impl People<'_> {
-    /// Notes whoever has this number now, and, if the kernel's table knows it, whoever died with this identity.
-    fn meet(&mut self, process: &ProcessKey) {
-        let note = (self.known)(process);
-        if let Some(value) = note.filter(|value| value.died_ns != 0) {
-            let id = process_id(process);
-            self.census.dead.entry(id).or_insert_with(|| Arc::new(dead_process(process, &value, self.clock)));
-        }
-        if process.pid == 0 || self.census.living.contains_key(&process.pid) || self.absent.contains(&process.pid) {
-            return;
-        }
-        match processes::process(self.proc_root, process.pid, self.clock) {
-            Some(mut living) => {
-                living.execed = note.map(|value| value.flags & process_flag::EXECED != 0);
-                if let Some(exe) = self.fds.executables.get(process).or(self.found.executables.get(process)) {
-                    living.exe_file = Some(*exe);
-                } else if let Some(value) = note {
-                    living.exe_file = exe_file(value.exe_inode, value.exe_device).or(living.exe_file);
-                }
-                self.census.living.insert(process.pid, Arc::new(living));
-            }
-            None => {
-                self.absent.insert(process.pid);
-            }
-        }
-    }
-
-    /// The file table of a lock's acquirer, if that process is dead: whoever was born before and has it shares it
-    /// (CLONE_FILES). The owner of a POSIX lock is that table, so it cannot have become another's.
-    fn orphaned_table(&self, record: &WalkRecord) -> Option<OrphanedTable> {
-        if record.lock.kind == kind::POSIX {
-            let gone = record.pid != 0 && self.absent.contains(&record.pid);
-            return gone.then_some(OrphanedTable { address: record.lock.owner, died_ns: u64::MAX });
-        }
-        let value = (self.known)(&record.process).filter(|value| value.died_ns != 0)?;
-        Some(OrphanedTable { address: value.files, died_ns: value.died_ns })
-    }
-
-    fn note_table(&mut self, process: &ProcessKey, table: u64) {
-        if let Some(living) = self.census.living.get_mut(&process.pid) {
-            Arc::make_mut(living).file_table = Some(OwnerKey(table));
-        }
-    }
-}
-
-/// The file table of a dead process.
-struct OrphanedTable {
-    address: u64,
-    died_ns: u64,
-}
-
-impl OrphanedTable {
-    fn is_shared_by(&self, fd: &FdRecord) -> bool {
-        fd.files == self.address && fd.process.start_ns <= self.died_ns
-    }
-}
-
-fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
+fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: &mut People) -> LockSeen {
     let watched = record.process.start_ns != 0;
     let acquirer = acquirer(record);
-    let mut ancestors = Vec::new();
-    if watched && let Some(value) = (people.known)(&record.process) {
-        ancestors = ancestors_of(&value);
-        value.ancestors.iter().take(ancestors.len()).for_each(|ancestor| people.meet(ancestor));
-    }
-    if acquirer.is_some() {
-        people.meet(&ProcessKey { pid: record.pid, ..record.process });
-    }
-    let orphaned_table = people.orphaned_table(record);
-    let found = people.fds.holders_of(record);
-    let shares = |fd: &FdRecord| orphaned_table.as_ref().is_some_and(|table| table.is_shared_by(fd));
-    for fd in found.clone() {
+    let ancestors = if watched { people.ancestors(&record.process) } else { Vec::new() };
+    let taker = acquirer.and_then(|_| people.meet(&ProcessKey { pid: record.pid, ..record.process }));
+    let is_dead = taker.is_some_and(|taker| taker.died_ns != 0);
+    let descriptors = fds.holders_of(record);
+    for fd in descriptors.clone() {
         people.meet(&fd.process);
-        if shares(fd) {
+        if is_dead {
             people.note_table(&fd.process, fd.files);
         }
     }
@@ -167,11 +81,10 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         fd: Some(fd.fd),
         cloexec: Some(fd.cloexec != 0),
         opened: Some(fd.opened != 0),
-        detail: shares(fd).then(|| "shares its file table with the dead acquirer".to_owned()),
+        detail: None,
     };
-    let mut holders: Vec<HolderSeen> = found.map(holder).collect();
+    let mut holders: Vec<HolderSeen> = descriptors.map(holder).collect();
     if holders.is_empty() && record.lock.kind != kind::POSIX {
-        let found = people.found;
         for (process, holder) in found.holders_of(record.file) {
             people.meet(&process);
             holders.push(holder);
@@ -185,14 +98,14 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         range: Range::from_kernel(record.start, record.end),
         owner: OwnerKey(record.lock.owner),
         acquirer,
-        acquired_at: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
+        acquired_at: (record.at_ns != 0).then(|| clock.at_boot_ns(record.at_ns)),
         ancestors,
         watched,
         holders,
     }
 }
 
-fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
+fn wait(record: &WalkRecord, clock: &Clock, people: &mut People) -> WaitSeen {
     let process = acquirer(record);
     if process.is_some() {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
@@ -203,7 +116,7 @@ fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
         mode: mode_of(record.ty),
         range: Range::from_kernel(record.start, record.end),
         process,
-        since: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
+        since: (record.at_ns != 0).then(|| clock.at_boot_ns(record.at_ns)),
     }
 }
 
@@ -223,6 +136,20 @@ fn lives(lock: &LockSeen, census: &Census) -> bool {
     })
 }
 
+/// Says of which holders a dead acquirer's file table still is; the owner of a POSIX lock is that table.
+fn name_sharers(locks: &mut [LockSeen], census: &Census) {
+    for lock in locks.iter_mut().filter(|lock| !lives(lock, census)) {
+        let gone = lock.acquirer.map(|id| census.resolve(id));
+        for holder in lock.holders.iter_mut().filter(|holder| holder.via == Via::Fd) {
+            let heir = holder.process.and_then(|id| census.living.get(&id.pid));
+            let shares = |heir: &Process| gone.as_ref().is_some_and(|gone| heir.shares_files_of(gone));
+            if lock.kind == Kind::Posix || heir.is_some_and(|heir| shares(heir)) {
+                holder.detail = Some("shares its file table with the dead acquirer".to_owned());
+            }
+        }
+    }
+}
+
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.
 fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
     for lock in locks.iter().filter(|lock| !lives(lock, census)) {
@@ -231,55 +158,4 @@ fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: 
         let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
         seen.text = lock.holders.iter().find_map(text);
     }
-}
-
-/// The kernel marks the path of an unlinked file (fs/d_path.c, 6.18). A file may also be called so: it is, if the
-/// whole name still leads to it.
-fn split_deleted(path: Option<&Text>, inode: u64) -> (Option<Text>, bool) {
-    let Some(path) = path else { return (None, false) };
-    match path.as_bytes().strip_suffix(b" (deleted)") {
-        Some(bare) if !leads_to(path, inode) => (Some(Text::new(bare)), true),
-        _ => (Some(path.clone()), false),
-    }
-}
-
-fn leads_to(path: &Text, inode: u64) -> bool {
-    std::fs::symlink_metadata(OsStr::from_bytes(path.as_bytes())).is_ok_and(|stat| stat.ino() == inode)
-}
-
-fn ancestors_of(value: &ProcessValue) -> Vec<ProcessId> {
-    let mut ancestors = Vec::with_capacity(ANCESTORS);
-    ancestors.extend(value.ancestors.iter().take_while(|ancestor| ancestor.pid != 0).map(process_id));
-    ancestors
-}
-
-/// A process that died while we watched.
-pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -> Process {
-    let id = process_id(process);
-    let death = Death {
-        at: Some(clock.at_boot_ns(value.died_ns)),
-        exit: Some(exit_of(process, value)),
-        number_reused_by: None,
-    };
-    Process {
-        started_at: Some(clock.at_boot_ns(process.start_ns)),
-        comm: Some(Text::from_nul_terminated(&value.comm)),
-        exe_file: exe_file(value.exe_inode, value.exe_device),
-        uid: Some(value.uid),
-        parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
-        file_table: (value.files != 0).then_some(OwnerKey(value.files)),
-        execed: Some(value.flags & process_flag::EXECED != 0),
-        ..Process::unknown(id, Life::Dead(death))
-    }
-}
-
-/// As wait(2) encodes it: signal in the low seven bits, a core in the eighth, the exit code above.
-fn exit_of(process: &ProcessKey, value: &ProcessValue) -> Exit {
-    let signal = (value.exit_code & 0x7f) as u8;
-    if signal == 0 {
-        return Exit::Code((value.exit_code >> 8) as u8);
-    }
-    let sent = value.killer_signal == u32::from(signal) && value.killer_pid != process.pid;
-    let sender = sent.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
-    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom: false }
 }
