@@ -6,6 +6,7 @@ mod ghost;
 mod lint;
 mod run;
 mod setup;
+mod soak;
 mod test;
 
 use std::{
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every test that this machine can run
     Test(test::Args),
+    /// Stage every scene a hundred times, do a million random lock operations, watch real programs at work
+    Soak(soak::Args),
     /// Check format, lints, documentation and dependencies
     Lint,
     /// The processes of the demo
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&root, &args),
         Task::Demo(args) => demo::demo(&root, &args),
         Task::Test(args) => test::test(&root, &args),
+        Task::Soak(args) => soak::soak(&root, &args),
         Task::Lint => lint::lint(&root),
         Task::Ghost(args) => ghost::ghost(&args),
     };

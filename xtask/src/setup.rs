@@ -19,14 +19,15 @@ use advice::Distro;
 use plan::{Facts, Step};
 
 /// Packages of the programs that the tests use, and such a program of each.
-const TESTS: &[(&str, &str)] = &[("stress-ng", "stress-ng"), ("strace", "strace"), ("util-linux", "lslocks")];
+const TESTS: &[(&str, &str)] =
+    &[("stress-ng", "stress-ng"), ("strace", "strace"), ("util-linux", "lslocks"), ("sqlite3", "sqlite3")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Ask nothing
     #[arg(long)]
     yes: bool,
-    /// Also install the programs that the tests use (stress-ng, strace, util-linux)
+    /// Also install the programs that the tests use (stress-ng, strace, util-linux, sqlite3)
     #[arg(long)]
     tests: bool,
 }

@@ -50,6 +50,13 @@ fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Proces
     if age_of(case, acquirer, process) == Age::Older {
         return borrowed(acquirer, process);
     }
+    if case.acquired_at.zip(process.started_at).is_some_and(|(taken, born)| born < taken) {
+        let why = format!(
+            "{process} was there before {acquirer} took the lock, so it has not inherited it: it had the file open too, \
+             or was given it"
+        );
+        return Ruling::handed_over(Cause::Borrowed, why);
+    }
     let program = compare(process, acquirer, heir.cloexec);
     if program != Program::Other && names(case.text, process) {
         return Ruling::handed_over(Cause::Daemonized, names_its_holder(process));

@@ -70,6 +70,7 @@ struct Scene {
     complete: bool,
     text: &'static str,
     remote_gone: Option<bool>,
+    taken: Option<u64>,
 }
 
 fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
@@ -82,6 +83,7 @@ fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
         complete: true,
         text: "",
         remote_gone: None,
+        taken: None,
     }
 }
 
@@ -106,6 +108,10 @@ impl Scene {
         Self { text, ..self }
     }
 
+    fn taken(self, at: u64) -> Self {
+        Self { taken: Some(at), ..self }
+    }
+
     fn incomplete(self) -> Self {
         Self { complete: false, ..self }
     }
@@ -120,7 +126,7 @@ impl Scene {
         judge(&Case {
             kind: self.kind,
             watched: self.watched,
-            acquired_at: None,
+            acquired_at: self.taken.map(Timestamp),
             acquirer: self.acquirer.as_ref(),
             ancestors: &ancestors,
             parties: &parties,
@@ -164,6 +170,11 @@ fn sleep() -> Process {
 
 fn fork(exe: u64) -> Process {
     alive(4720, "locksmith", exe)
+}
+
+/// A fork of the locksmith, and when it was born.
+fn born(at: u64) -> Process {
+    Process { started_at: Some(Timestamp(at)), ..fork(LOCKSMITH) }
 }
 
 #[test]
@@ -287,6 +298,18 @@ fn watched_locks() {
             watched(locksmith(ok()), vec![fd(Process { execed: Some(true), ..fork(LOCKSMITH) })]),
             Orphaned,
             Some(Leaked),
+        ),
+        (
+            "a child born before the lock had the file too",
+            watched(locksmith(killed()), vec![fd(born(10))]).taken(11),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
+            "a child born after the lock inherited it",
+            watched(locksmith(killed()), vec![fd(born(12))]).taken(11),
+            Orphaned,
+            Some(Child),
         ),
         (
             "the heir's executable is unknown, but it called no execve",

@@ -98,14 +98,11 @@ impl Model {
         }
     }
 
-    /// A description has one flock and one lease, which the last taker owns. Its ranges may be many, of which the
-    /// oldest may still be there: a party has had it before all of them.
+    /// The kernel's lock may be an older one of the same taker: a range that was not unlocked, or a flock or lease that
+    /// was asked for again in the same mode and stays as it was (fs/locks.c flock_lock_inode, 6.18). So a party has had
+    /// the file before all of its taker's requests.
     fn take(&mut self, take: Take, description: Description) {
         let takes = self.takes.entry(description).or_default();
-        let whole = matches!(take.kind, 0 | 3);
-        if whole {
-            takes.retain(|old| old.kind != take.kind);
-        }
         match takes.iter_mut().find(|old| (old.kind, old.who) == (take.kind, take.who)) {
             Some(old) => old.parties.retain(|serial| take.parties.contains(serial)),
             None => takes.push(take),
@@ -143,7 +140,9 @@ impl Model {
         let parties = takes.filter(|take| self.actors.get(&take.who).is_some_and(|a| a.pid == pid)).flat_map(|take| {
             take.parties.iter().filter(|serial| **serial != take.who).filter_map(|serial| {
                 let actor = self.actors.get(serial).filter(|actor| actor.has(description))?;
-                let relation = if *serial < take.who { Relation::Elder } else { Relation::Younger };
+                // Twins get their serials in any order.
+                let elder = *serial < take.who && actor.pid < pid;
+                let relation = if elder { Relation::Elder } else { Relation::Younger };
                 Some(Owner { serial: *serial, pid: actor.pid, relation })
             })
         });
