@@ -1,6 +1,7 @@
 //! What keeps an open file alive without a descriptor: mappings, messages in flight, io_uring (DESIGN section 3.3).
 //! Dear, so it is done only when a lock has no other holder; until then not even its programs are loaded.
 
+mod names;
 mod stages;
 mod words;
 
@@ -16,13 +17,14 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, Endianness,
-    maps::{HashMap as BpfMap, MapData, RingBuf},
+    maps::{Array, HashMap as BpfMap, MapData, RingBuf},
     programs::{Iter, ProgramError},
 };
 use lockwatch_common::{KeeperRecord, ProcessKey, Wire, keeper};
 use lockwatch_core::{
     lock::FileId,
     observation::{HolderSeen, Via},
+    text::Text,
 };
 
 use self::stages::Stages;
@@ -31,6 +33,7 @@ use super::{
     btf,
     convert::{exe_file, process_id},
 };
+use crate::sources::place::Name;
 
 /// How many open files are searched at once: the size of the programs' `WANTED`.
 const MOST_WANTED: usize = 1 << 12;
@@ -43,6 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Search {
     stages: Stages,
     wanted: Option<BpfMap<MapData, u64, u64>>,
+    named: Option<Array<MapData, u64>>,
     /// Why a program could not be loaded; empty if it was.
     fds: Option<String>,
     mappings: Option<String>,
@@ -60,6 +64,8 @@ pub struct Found {
     keepers: HashMap<u64, Vec<Kept>>,
     /// Each process's executable, as in the table of descriptors.
     pub executables: HashMap<ProcessKey, FileId>,
+    /// The path of each open file, as the kernel would print it.
+    pub names: HashMap<u64, Text>,
     /// Why it may not be all, one sentence each.
     pub gaps: Vec<String>,
 }
@@ -74,7 +80,7 @@ struct Kept {
 impl Search {
     /// Nothing is loaded. `missing` are the fields that this kernel's BTF lacks.
     pub fn new(missing: &[&str]) -> Self {
-        Self { stages: Stages::of(missing), wanted: None, fds: None, mappings: None, late: None }
+        Self { stages: Stages::of(missing), wanted: None, named: None, fds: None, mappings: None, late: None }
     }
 
     /// Loads the programs, once. A program that this kernel refuses costs its stages, and is told at each search.
@@ -146,6 +152,10 @@ impl Search {
     ) -> Result<()> {
         self.want(files, found)?;
         while ring.next().is_some() {} // what a search before this one has left
+        match names::of(&mut self.named, ebpf, ring, files.keys().copied()) {
+            Ok(names) => found.names.extend(names),
+            Err(error) => log::info!("files without a descriptor stay without a path: {}", in_short(&error)),
+        }
         if self.fds.as_ref().is_some_and(String::is_empty) {
             let file = open(ebpf, "hidden_fds").context("search descriptors")?;
             exhaust(file).context("search descriptors")?;
@@ -224,6 +234,13 @@ impl Found {
     /// Whether something keeps this open file.
     pub fn explains(&self, file: u64) -> bool {
         self.keepers.contains_key(&file)
+    }
+
+    /// What an open file without a descriptor is called, and whose it may be.
+    pub fn name_of(&self, file: u64) -> Option<Name> {
+        let keeper = self.keepers.get(&file).and_then(|kept| kept.first());
+        let pid = keeper.map_or_else(std::process::id, |kept| kept.record.process.pid);
+        Some(Name { text: self.names.get(&file)?.clone(), pid })
     }
 
     /// What keeps this open file, with the key of the process.
