@@ -6,7 +6,7 @@ mod stages;
 mod words;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{ErrorKind, Read},
     sync::mpsc::{self, Receiver, TryRecvError},
@@ -160,6 +160,7 @@ impl Search {
             let file = open(ebpf, "hidden_fds").context("search descriptors")?;
             exhaust(file).context("search descriptors")?;
             found.take(ring)?;
+            found.leave_out(is_lockwatch);
         }
         if self.mappings.as_ref().is_some_and(String::is_empty) {
             let through = self.through_mappings(ebpf).context("search memory mappings");
@@ -231,6 +232,14 @@ impl Found {
         }
     }
 
+    /// Leaves out processes that look at sockets and rings through duplicates, and are gone in a moment.
+    fn leave_out(&mut self, looks: impl Fn(u32) -> bool) {
+        let pids = self.keepers.values().flatten().map(|kept| kept.record.process.pid);
+        let looking: HashSet<u32> = pids.collect::<HashSet<_>>().into_iter().filter(|pid| looks(*pid)).collect();
+        self.keepers.values_mut().for_each(|kept| kept.retain(|kept| !looking.contains(&kept.record.process.pid)));
+        self.keepers.retain(|_, kept| !kept.is_empty());
+    }
+
     /// Whether something keeps this open file.
     pub fn explains(&self, file: u64) -> bool {
         self.keepers.contains_key(&file)
@@ -277,6 +286,11 @@ fn via(record: &KeeperRecord) -> Via {
         keeper::RING => Via::IoUring,
         _ => Via::Message,
     }
+}
+
+/// Whether a process is another lockwatch, which peeks into sockets where BPF does not work.
+fn is_lockwatch(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"lockwatch\n")
 }
 
 /// Whether two records of one process and one means tell of the same thing.
@@ -360,5 +374,20 @@ mod tests {
             &[record(1, RING, 0, 3, 7), record(1, MAPPING, 4096, 0, u32::MAX)],
             &[(1, Via::IoUring, 0), (1, Via::Mapping, 0)],
         );
+    }
+
+    #[test]
+    fn who_only_looks_is_no_holder() {
+        let check = |pids: &[u32], expect: &[u32]| {
+            let mut found = Found::default();
+            pids.iter().for_each(|pid| found.add(record(*pid, keeper::MESSAGE, 5, 0, 3)));
+            found.leave_out(|pid| pid == 9);
+            let left: Vec<u32> = found.holders_of(7).map(|(process, _)| process.pid).collect();
+            assert_eq!(left, expect, "{pids:?}");
+            assert_eq!(found.explains(7), !expect.is_empty());
+        };
+        check(&[1, 9], &[1]);
+        check(&[9], &[]);
+        check(&[1, 2], &[1, 2]);
     }
 }
