@@ -309,7 +309,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
 fn open(ebpf: &mut Ebpf, name: &str) -> Result<File> {
     let program = program(ebpf, name)?;
     let link = program.attach().context("attach the iterator")?;
-    Ok(program.take_link(link)?.into_file().context("open the iterator")?)
+    program.take_link(link)?.into_file().context("open the iterator")
 }
 
 /// Runs an iterator that writes nothing to its end. After a million objects without a word it asks to be read on
