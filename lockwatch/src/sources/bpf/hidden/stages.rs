@@ -49,7 +49,7 @@ impl Stages {
             let lacking: Vec<&str> = fields.iter().copied().filter(|field| lacks(field)).collect();
             (!lacking.is_empty()).then(|| format!("this kernel's BTF lacks {}", lacking.join(", ")))
         };
-        let slots = || match SLOTS.iter().any(|fields| !fields.iter().any(|field| lacks(field))) {
+        let slots = || match SLOTS.iter().any(|fields| !fields.iter().any(lacks)) {
             true => None,
             false => Some("this kernel keeps registered files in a way that lockwatch does not know".to_owned()),
         };
