@@ -109,7 +109,7 @@ impl Bpf {
         Ok(Self {
             walker,
             descriptors,
-            search: Search::new(&missing),
+            search: Search::new(&missing, (purpose == Purpose::Look).then_some(btf)),
             attached,
             processes: HashMap::try_from(map("PROCESSES")?)?,
             held: HashMap::try_from(map("HELD")?)?,

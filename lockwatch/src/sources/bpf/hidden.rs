@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The search, ready or not yet needed.
 pub struct Search {
     stages: Stages,
+    /// The kernel's types, until the programs are loaded.
+    types: Option<Btf>,
     wanted: Option<BpfMap<MapData, u64, u64>>,
     named: Option<Array<MapData, u64>>,
     /// Why a program could not be loaded; empty if it was.
@@ -78,9 +80,10 @@ struct Kept {
 }
 
 impl Search {
-    /// Nothing is loaded. `missing` are the fields that this kernel's BTF lacks.
-    pub fn new(missing: &[&str]) -> Self {
-        Self { stages: Stages::of(missing), wanted: None, named: None, fds: None, mappings: None, late: None }
+    /// Nothing is loaded. `missing` are the fields that this kernel's BTF lacks; `types` that BTF, if it is at hand and
+    /// its memory need not be saved.
+    pub fn new(missing: &[&str], types: Option<Btf>) -> Self {
+        Self { stages: Stages::of(missing), types, wanted: None, named: None, fds: None, mappings: None, late: None }
     }
 
     /// Loads the programs, once. A program that this kernel refuses costs its stages, and is told at each search.
@@ -88,7 +91,10 @@ impl Search {
         if self.wanted.is_some() {
             return Ok(());
         }
-        let btf = Btf::parse(&btf::of_kernel()?, Endianness::default()).context("parse the kernel's BTF")?;
+        let btf = match self.types.take() {
+            Some(types) => types,
+            None => Btf::parse(&btf::of_kernel()?, Endianness::default()).context("parse the kernel's BTF")?,
+        };
         let mut load = |name: &str, target: &str| {
             let loaded = program(ebpf, name).and_then(|program| Ok(program.load(target, &btf)?));
             loaded.err().map_or(String::new(), |error| format!("iter/{target}: {}", in_short(&error)))
