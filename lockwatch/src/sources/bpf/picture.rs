@@ -25,6 +25,16 @@ pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
     walked.locks().any(|record| fds.holders_of(record).next().is_none())
 }
 
+/// Whether a lock's acquirer, which had a descriptor when those were visited, had died when processes were read.
+pub fn is_outdated(picture: &Picture) -> bool {
+    let is_taker = |lock: &LockSeen, holder: &HolderSeen| {
+        let pids = holder.process.zip(lock.acquirer).map(|(holder, taker)| (holder.pid, taker.pid));
+        pids.is_some_and(|(holder, taker)| holder == taker)
+    };
+    let gone = |lock: &&LockSeen| !lives(lock, &picture.census);
+    picture.locks.iter().filter(gone).any(|lock| lock.holders.iter().any(|holder| is_taker(lock, holder)))
+}
+
 /// The open files that have a lock and no descriptor. A POSIX lock is none of theirs: it belongs to a file table, and
 /// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
 pub fn hidden(walked: &Walked, fds: &Table) -> Wanted {
