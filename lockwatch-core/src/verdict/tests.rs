@@ -63,6 +63,7 @@ fn nobody(via: Via) -> Holder {
 struct Scene {
     kind: Kind,
     watched: bool,
+    taken: Option<u64>,
     acquirer: Option<Process>,
     /// Ancestors, and whether each was ever seen among the holders.
     ancestors: Vec<(Process, bool)>,
@@ -76,6 +77,7 @@ fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
     Scene {
         kind: Kind::Flock,
         watched: true,
+        taken: None,
         acquirer: Some(acquirer),
         ancestors: Vec::new(),
         holders,
@@ -102,6 +104,10 @@ impl Scene {
         Self { kind, ..self }
     }
 
+    fn taken(self, at: u64) -> Self {
+        Self { taken: Some(at), ..self }
+    }
+
     fn text(self, text: &'static str) -> Self {
         Self { text, ..self }
     }
@@ -120,7 +126,7 @@ impl Scene {
         judge(&Case {
             kind: self.kind,
             watched: self.watched,
-            acquired_at: None,
+            acquired_at: self.taken.map(Timestamp),
             acquirer: self.acquirer.as_ref(),
             ancestors: &ancestors,
             parties: &parties,
@@ -272,6 +278,18 @@ fn watched_locks() {
             watched(locksmith(ok()), vec![fd(alive(4730, "sleep", SLEEP)), fd(fork(LOCKSMITH))]),
             HandedOver,
             Some(Daemonized),
+        ),
+        (
+            "killed, a child left that was there before the lock",
+            watched(locksmith(killed()), vec![fd(table(7, 99))]).taken(100),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
+            "killed, a child left that was born after the lock",
+            watched(locksmith(killed()), vec![fd(table(7, 100))]).taken(100),
+            Orphaned,
+            Some(Child),
         ),
         ("killed, child left", watched(locksmith(killed()), vec![fd(fork(LOCKSMITH))]), Orphaned, Some(Child)),
         (

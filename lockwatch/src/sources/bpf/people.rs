@@ -80,6 +80,10 @@ impl<'a> People<'a> {
         let living = in_portions(latest.len(), WORTH_A_THREAD, read).into_iter().zip(&latest);
         let living = living.filter_map(|(process, (key, value))| {
             let mut process = process?;
+            if process.id.start == process_id(key).start && key.start_ns != 0 {
+                // `/proc` knows it only to a tick; who was born after a lock was taken is told by less.
+                process.started_at = Some(clock.at_boot_ns(key.start_ns));
+            }
             process.execed = value.map(|value| value.flags & process_flag::EXECED != 0);
             let noted = value.and_then(|value| exe_file(value.exe_inode, value.exe_device));
             let seen = fds.executables.get(key).or_else(|| found.executables.get(key)).copied();
