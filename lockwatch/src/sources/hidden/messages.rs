@@ -232,7 +232,8 @@ fn received(message: &libc::msghdr) -> Vec<OwnedFd> {
         let (level, kind, length) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len) };
         // SAFETY: takes a number only.
         let head = unsafe { libc::CMSG_LEN(0) } as usize;
-        let count = (length as usize).saturating_sub(head) / size_of::<libc::c_int>();
+        let length: usize = length as _; // socklen_t with musl
+        let count = length.saturating_sub(head) / size_of::<libc::c_int>();
         if level == libc::SOL_SOCKET && (kind == libc::SCM_RIGHTS || kind == SCM_PIDFD) {
             for n in 0..count {
                 // SAFETY: the data behind the header is `count` descriptors, perhaps not aligned.
