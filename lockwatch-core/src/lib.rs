@@ -6,10 +6,13 @@
 pub mod age;
 pub mod blocking;
 pub mod census;
+pub mod circles;
+pub mod graph;
 pub mod id;
 pub mod lock;
 pub mod observation;
 pub mod parse;
+pub mod portions;
 pub mod process;
 pub mod ranges;
 pub mod report;
