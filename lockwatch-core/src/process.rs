@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    lock::FileId,
+    lock::{FileId, OwnerKey},
     text::Text,
     time::{StartTime, Timestamp},
 };
@@ -34,16 +34,29 @@ pub struct Process {
     pub exe_file: Option<FileId>,
     /// Real user id.
     pub uid: Option<u32>,
-    /// systemd unit, from the cgroup's path.
+    /// systemd unit of the system's manager, from the cgroup's path.
     pub unit: Option<Text>,
+    /// Unit of a user's own manager, below that.
+    pub user_unit: Option<Text>,
+    /// The innermost slice above the unit.
+    pub slice: Option<Text>,
     /// Container id, from the cgroup's path.
     pub container: Option<Text>,
+    /// Which engine runs that container.
+    pub runtime: Option<Runtime>,
+    /// UID of the Kubernetes pod.
+    pub pod: Option<Text>,
+    /// Its number in the pid namespace it lives in, where that is not the one of [`ProcessId::pid`].
+    pub inner_pid: Option<u32>,
     /// The parent's number.
     pub parent: Option<u32>,
     /// Whether it leads its session and has no terminal: how a daemon looks.
     pub daemon_looks: Option<bool>,
     /// Whether it has run execve(2) since a watcher first saw it; `None` if nobody watched.
     pub execed: Option<bool>,
+    /// Its file table, where the source sees it and somebody asks: processes that share one (clone(2) with CLONE_FILES)
+    /// have the same.
+    pub file_table: Option<OwnerKey>,
     /// How many threads it has.
     pub threads: Option<u32>,
     /// Whether it lives.
@@ -61,12 +74,80 @@ impl Process {
             exe_file: None,
             uid: None,
             unit: None,
+            user_unit: None,
+            slice: None,
             container: None,
+            runtime: None,
+            pod: None,
+            inner_pid: None,
             parent: None,
             daemon_looks: None,
             execed: None,
+            file_table: None,
             threads: None,
             life,
+        }
+    }
+
+    /// The same process, known to come from there.
+    pub fn with_origin(self, origin: Origin) -> Self {
+        let Origin { unit, user_unit, slice, container, runtime, pod } = origin;
+        Self { unit, user_unit, slice, container, runtime, pod, ..self }
+    }
+
+    /// Whether a dead process's file table is this one's too (clone(2) with CLONE_FILES), as far as both are known. The
+    /// table's address may have been given to another since: whoever shares it was there before that death.
+    pub fn shares_files_of(&self, gone: &Process) -> bool {
+        let Life::Dead(Death { at: Some(at), .. }) = &gone.life else { return false };
+        let one = self.file_table.is_some() && self.file_table == gone.file_table;
+        one && self.started_at.is_some_and(|born| born <= *at)
+    }
+}
+
+/// Where a process comes from, as its control group tells ([`crate::parse::cgroup`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// systemd unit of the system's manager.
+    pub unit: Option<Text>,
+    /// Unit of a user's own manager, below that.
+    pub user_unit: Option<Text>,
+    /// The innermost slice above the unit.
+    pub slice: Option<Text>,
+    /// Container id.
+    pub container: Option<Text>,
+    /// Which engine runs that container.
+    pub runtime: Option<Runtime>,
+    /// UID of the Kubernetes pod.
+    pub pod: Option<Text>,
+}
+
+/// A container engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Runtime {
+    /// Docker.
+    Docker,
+    /// containerd, through CRI or nerdctl.
+    Containerd,
+    /// CRI-O.
+    CriO,
+    /// Podman.
+    Podman,
+    /// LXC and Incus.
+    Lxc,
+    /// systemd-nspawn.
+    Nspawn,
+}
+
+impl Runtime {
+    /// The word for it in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Docker => "docker",
+            Runtime::Containerd => "containerd",
+            Runtime::CriO => "cri-o",
+            Runtime::Podman => "podman",
+            Runtime::Lxc => "lxc",
+            Runtime::Nspawn => "systemd-nspawn",
         }
     }
 }

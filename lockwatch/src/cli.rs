@@ -209,7 +209,7 @@ pub struct Selection {
     /// Only locks that this process took, holds or waits for.
     #[arg(long, value_name = "N")]
     pub pid: Option<u32>,
-    /// Only locks that a process of this systemd unit took, holds or waits for.
+    /// Only locks that a process of this systemd unit, or of the container with this id, took, holds or waits for.
     #[arg(long, value_name = "NAME")]
     pub unit: Option<OsString>,
 }

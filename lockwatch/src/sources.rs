@@ -13,6 +13,7 @@ mod fds;
 mod join;
 mod kcmp;
 mod peek;
+mod place;
 mod procdir;
 
 use std::path::Path;

@@ -53,16 +53,14 @@ impl Table {
         let held = &span.payload;
         let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
         let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
-        // What is no descriptor was found by a search, and may be a guess where the search was not complete.
-        let by_descriptors = !holders.is_empty() && holders.iter().all(|holder| holder.via == Via::Fd);
-        let holders_complete = self.fds_complete && held.looked && (by_descriptors || self.search_complete);
+        let holders_complete = self.fds_complete && held.looked && self.is_searched(held, &holders);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {
             // Nobody asks who else is a party while the acquirer lives.
             Some(acquirer) if !acquirer.life.is_dead() => Vec::new(),
             _ => held.ancestors.iter().map(|id| self.census.resolve(*id)).collect(),
         };
-        let Judgement { verdict, cause, evidence } = judge(&Case {
+        let Judgement { verdict, cause, mut evidence } = judge(&Case {
             kind,
             watched: held.watched,
             acquired_at: held.acquired_at,
@@ -75,6 +73,7 @@ impl Table {
             text: file_seen.text.as_deref(),
             remote_gone: None,
         });
+        evidence.extend(elsewhere(&file_seen));
         let stuck = verdict == Verdict::Orphaned || queue.deadlock;
         let hot_after = self.settings.hot_after;
         let hot = stuck && queue.waiters.iter().filter_map(|w| w.since).any(|since| now.since(since) > hot_after);
@@ -98,6 +97,14 @@ impl Table {
         }
     }
 
+    /// Whether everything was searched that the list of holders calls for. A descriptor makes the dearer searches needless
+    /// (what else keeps the lock would not change who may release it); where the last one went after the look, nobody
+    /// has searched.
+    fn is_searched(&self, held: &Held, living: &[Holder]) -> bool {
+        let had_descriptor = held.holders.iter().any(|h| h.via == Via::Fd);
+        if had_descriptor { living.iter().any(|h| h.via == Via::Fd) } else { self.search_complete }
+    }
+
     fn acquirer(&self, id: ProcessId, held: &Held) -> Arc<Process> {
         let born = self.census.living.get(&id.pid).and_then(|living| living.id.start);
         let is_child = |p: &Process| p.parent == Some(id.pid) && born.is_some() && p.id.start >= born;
@@ -114,7 +121,13 @@ impl Table {
             None => None,
         };
         let HolderSeen { via, fd, cloexec, opened, .. } = *holder;
-        Some(Holder { process, via, fd, cloexec, opened, detail: holder.detail.clone() })
+        let inner = process.as_ref().and_then(|p| p.inner_pid);
+        let inner = inner.map(|pid| format!("pid {pid} in its own pid namespace"));
+        let detail = match (holder.detail.clone(), inner) {
+            (Some(detail), Some(inner)) => Some(format!("{detail}; {inner}")),
+            (detail, inner) => detail.or(inner),
+        };
+        Some(Holder { process, via, fd, cloexec, opened, detail })
     }
 
     fn living(&self, id: ProcessId) -> Option<&Arc<Process>> {
@@ -163,6 +176,17 @@ fn subject<'a>(owned: &Owned, span: &'a Span<Held>) -> Subject<'a> {
     let (file, kind, _) = *owned;
     let Held { acquirer, holders, .. } = &span.payload;
     Subject { file, kind, mode: span.mode, range: span.range, acquirer: *acquirer, holders }
+}
+
+/// Says of a path that it is not ours.
+fn elsewhere(seen: &FileSeen) -> Option<String> {
+    let (path, pid) = (seen.path.as_ref()?, seen.path_of?);
+    Some(match seen.deleted {
+        true => format!("{path}, now deleted, was the file's path in the mount namespace of pid {pid}"),
+        false => format!(
+            "{path} is the file's path in the mount namespace of pid {pid}; from here it is /proc/{pid}/root{path}"
+        ),
+    })
 }
 
 /// Who waits, by the lock's place in the list.

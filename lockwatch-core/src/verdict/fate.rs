@@ -13,11 +13,15 @@ use crate::{
 
 /// What one holder makes of a lock whose parties are dead.
 pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
-    let held = |cause| Ruling::orphaned(cause, "nobody who knows of the lock is left".into());
     let process = match (heir.via, &heir.process) {
-        (Via::Kernel | Via::Remote, _) => return held(Cause::Kernel),
-        // Whoever will receive it has not got it yet, so what kind of process it is says nothing.
-        (Via::Message, _) => return held(Cause::InFlight),
+        (Via::Kernel | Via::Remote, _) => {
+            return Ruling::orphaned(Cause::Kernel, "nobody who knows of the lock is left".into());
+        }
+        // What kind of process the receiver is says nothing.
+        (Via::Message, _) => {
+            let why = "whoever is to receive the message has not got it yet, and nobody who knows of the lock is left";
+            return Ruling::orphaned(Cause::InFlight, why.into());
+        }
         (_, None) => return Ruling::unknown(Cause::Inherited, "a holder could not be identified"),
         (_, Some(process)) => process,
     };
@@ -25,13 +29,21 @@ pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
         true => fate_watched(case, acquirer, heir, process),
         false => fate_cold(case, acquirer, process),
     };
-    let cause = match (ruling.verdict, heir.via, case.kind) {
-        (Verdict::Orphaned, _, Kind::Posix) => Some(Cause::SharedFiles),
-        (Verdict::Orphaned, Via::Mapping, _) => Some(Cause::Mapped),
-        (Verdict::Orphaned, Via::IoUring, _) => Some(Cause::IoUring),
-        _ => ruling.cause,
-    };
-    Ruling { cause, ..ruling }
+    if ruling.verdict != Verdict::Orphaned {
+        return ruling;
+    }
+    match heir.via {
+        Via::Mapping => Ruling { cause: Some(Cause::Mapped), ..ruling },
+        Via::IoUring => Ruling { cause: Some(Cause::IoUring), ..ruling },
+        // A POSIX lock belongs to a file table: whoever holds it has that table.
+        _ if case.kind == Kind::Posix || process.shares_files_of(acquirer) => Ruling::orphaned(
+            Cause::SharedFiles,
+            format!(
+                "{process} shares the file table of {acquirer} (clone with CLONE_FILES), and all descriptors in it"
+            ),
+        ),
+        _ => ruling,
+    }
 }
 
 fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Process) -> Ruling {
@@ -40,10 +52,7 @@ fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Proces
     }
     let program = compare(process, acquirer, heir.cloexec);
     if program != Program::Other && names(case.text, process) {
-        return Ruling::handed_over(
-            Cause::Daemonized,
-            format!("the file's text is {}, the pid of its holder", process.id.pid),
-        );
+        return Ruling::handed_over(Cause::Daemonized, names_its_holder(process));
     }
     // An heir of another program than the acquirer's may still be a fork of a party: a subshell of the script.
     let dead = |p: &&Arc<Process>| p.life.is_dead();
@@ -92,7 +101,7 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
         return Ruling::handed_over(Cause::Borrowed, why);
     }
     if names(case.text, process) {
-        let why = format!("the file's text is {}, the pid of its holder", process.id.pid);
+        let why = names_its_holder(process);
         return Ruling::handed_over(Cause::Daemonized, why);
     }
     match (process.daemon_looks, age) {
@@ -125,11 +134,17 @@ fn age_of(case: &Case, acquirer: &Process, holder: &Process) -> Age {
     }
 }
 
-/// Whether the file's first line is the process's number: a pid file names its owner.
+fn names_its_holder(process: &Process) -> String {
+    let inner = process.inner_pid.map(|inner| format!(" (pid {inner} in its own namespace)")).unwrap_or_default();
+    format!("the file's text is the pid of its holder, {}{inner}", process.id.pid)
+}
+
+/// Whether the file's first line is the process's number, ours or the one in its own pid namespace: a pid file names
+/// its owner.
 fn names(text: Option<&[u8]>, process: &Process) -> bool {
     let line = text.and_then(|text| text.split(|b| matches!(b, b'\n' | 0)).next());
     let number = line.and_then(|line| str::from_utf8(line.trim_ascii()).ok()?.parse().ok());
-    number == Some(process.id.pid)
+    number.is_some_and(|number: u32| number == process.id.pid || Some(number) == process.inner_pid)
 }
 
 /// How a holder's program compares with that of a process which is gone.

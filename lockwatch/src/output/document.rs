@@ -23,6 +23,7 @@ use self::{
     parts::{Base64, Seq, Shown, lost},
     people::{HolderObject, WaiterObject},
 };
+use super::words::reach;
 
 /// Schema `lockwatch.locks/1`.
 pub(crate) struct Document<'a> {
@@ -144,6 +145,8 @@ pub(crate) struct FileObject<'a> {
     minor: u32,
     inode: u64,
     fs: Option<Cow<'a, str>>,
+    reach: Option<String>,
+    label: Option<Cow<'a, str>>,
 }
 
 impl<'a> FileObject<'a> {
@@ -158,6 +161,8 @@ impl<'a> FileObject<'a> {
             minor: file.device.minor,
             inode: file.inode,
             fs: seen.and_then(|s| s.fs.as_ref()).map(Text::lossy),
+            reach: seen.and_then(reach).map(|path| path.lossy().into_owned()),
+            label: seen.and_then(|s| s.label.as_ref()).map(Text::lossy),
         }
     }
 }

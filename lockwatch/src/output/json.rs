@@ -134,13 +134,18 @@ mod tests {
                       },
                       "signal": 9
                     },
+                    "inner_pid": null,
                     "pid": 4711,
                     "pid_reused": false,
+                    "pod": null,
+                    "runtime": null,
+                    "slice": null,
                     "start_time": "2026-11-22T02:12:07.123456789Z",
                     "state": "dead",
                     "state_reason": null,
                     "uid": 0,
-                    "unit": "locksmith.service"
+                    "unit": "locksmith.service",
+                    "user_unit": null
                   },
                   "cause": "leaked",
                   "deadlock": false,
@@ -153,9 +158,11 @@ mod tests {
                     "dev": "fe:00",
                     "fs": "ext4",
                     "inode": 10010672,
+                    "label": null,
                     "major": 254,
                     "minor": 0,
-                    "path": "/etc/aim/aim_lock.conf"
+                    "path": "/etc/aim/aim_lock.conf",
+                    "reach": null
                   },
                   "holders": [
                     {
@@ -165,10 +172,15 @@ mod tests {
                       "detail": null,
                       "exe": "/usr/bin/sleep",
                       "fd": 9,
+                      "inner_pid": null,
                       "pid": 4720,
+                      "pod": null,
+                      "runtime": null,
+                      "slice": null,
                       "start_time": "2026-11-22T02:12:07.123456789Z",
                       "uid": 0,
                       "unit": null,
+                      "user_unit": null,
                       "via": "fd"
                     }
                   ],
@@ -188,16 +200,21 @@ mod tests {
                       "comm": "updater",
                       "container": null,
                       "exe": "/usr/bin/updater",
+                      "inner_pid": null,
                       "mode": "write",
                       "pid": 4800,
+                      "pod": null,
                       "range": {
                         "end": null,
                         "start": 0
                       },
+                      "runtime": null,
                       "since": "2026-11-22T03:11:25.123456789Z",
+                      "slice": null,
                       "start_time": "2026-11-22T02:12:07.123456789Z",
                       "uid": 0,
-                      "unit": null
+                      "unit": null,
+                      "user_unit": null
                     }
                   ]
                 }

@@ -27,7 +27,7 @@ pub fn join(
     compare: Option<impl Fn(&Hit, &Hit) -> io::Result<Ordering>>,
 ) -> Joined {
     let mut joined = Joined::default();
-    let granted: Vec<(&Line, FileId)> =
+    let mut granted: Vec<(&Line, FileId)> =
         lines.iter().filter(|l| l.level == 0).filter_map(|line| Some((line, line.file?))).collect();
     joined.without_file = lines.iter().filter(|l| l.level == 0).count() - granted.len();
 
@@ -35,11 +35,26 @@ pub fn join(
     for (at, (line, _)) in granted.iter().enumerate() {
         groups.entry(Key::of(line)).or_default().0.push(at);
     }
+    let mut unlisted: HashMap<Key, Vec<&Hit>> = HashMap::new();
     for hit in hits {
         match groups.get_mut(&Key::of(&hit.line)) {
             Some((_, group)) => group.push(*hit),
-            None => joined.moved = true,
+            None => unlisted.entry(Key::of(&hit.line)).or_default().push(hit),
         }
+    }
+    for (key, hits) in unlisted {
+        let Some(file) = hits[0].line.file.filter(|_| key.pid == 0) else {
+            joined.moved = true;
+            continue;
+        };
+        let line = &hits[0].line;
+        let hits: Vec<Hit> = hits.into_iter().copied().collect();
+        let alike = compare.as_ref().and_then(|compare| super::kcmp::classes(hits.clone(), compare).ok());
+        let locks = alike.map_or(1, |classes| classes.len());
+        joined.hidden += locks;
+        let from = granted.len();
+        granted.extend(std::iter::repeat_n((line, file), locks));
+        groups.insert(key, ((from..granted.len()).collect(), hits));
     }
 
     let mut holders: Vec<Vec<Hit>> = vec![Vec::new(); granted.len()];
@@ -100,6 +115,9 @@ pub struct Joined {
     /// Whether a line stood in the list more often than descriptions have it: one was printed twice, or something else
     /// than a descriptor keeps the other.
     pub surplus: bool,
+    /// How many locks only descriptors show: `/proc/locks` of a pid namespace leaves out those whose acquirer has no
+    /// number in it (fs/locks.c locks_show, 6.18), because it is outside or dead.
+    pub hidden: usize,
     /// How many locks were printed without their file, and are left out.
     pub without_file: usize,
     /// How many leases on their way out have lost their mode; they stand as read leases.
@@ -252,6 +270,14 @@ mod tests {
         let (a, b) = ("POSIX  ADVISORY  READ 7 fe:00:1 0 9", "POSIX  ADVISORY  WRITE 7 fe:00:1 30 EOF");
         let hits = [hit(7, 3, OFD), hit(7, 3, other), hit(7, 4, a), hit(7, 5, b)];
         check(&[OFD, a, other, b], &hits, &[(&[(7, 3)], 0), (&[(7, 4)], 1), (&[(7, 3)], 0), (&[(7, 5)], 1)]);
+    }
+
+    #[test]
+    fn what_a_pid_namespace_hides_is_seen_through_descriptors() {
+        let outside = "FLOCK  ADVISORY  READ 0 fe:00:1 0 EOF";
+        let hits = [hit(7, 3, FLOCK), hit(7, 100, outside), hit(8, 101, outside), hit(9, 200, outside)];
+        let joined = check(&[FLOCK], &hits, &[(&[(7, 3)], 0), (&[(7, 100), (8, 101)], 1), (&[(9, 200)], 2)]);
+        assert_eq!((joined.hidden, joined.moved, joined.locks[1].acquirer), (2, false, None));
     }
 
     #[test]

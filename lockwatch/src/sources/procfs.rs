@@ -60,7 +60,9 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     let mut warnings: Vec<String> = bad.iter().map(|what| format!("{shown}/locks: {what}")).collect();
 
     let our_numbers = processes::shows_our_numbers(root);
-    let mut scan = match lines.is_empty() {
+    let blind_spot = processes::blind_spot(root);
+    // Where the list hides locks, descriptors may show them all the same.
+    let mut scan = match lines.is_empty() && blind_spot.is_none() {
         true => Scan::default(),
         false => fds::scan(root, our_numbers, &clock).with_context(|| format!("list {shown}"))?,
     };
@@ -68,7 +70,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     let place = Place { options, our_numbers, clock: &clock };
     let searched = search::explain(&place, &lines, &mut scan, &mut joined);
 
-    let mut census = census(options, &lines, &joined.locks, &scan, &clock);
+    let mut census = Census { blind_spot, ..census(options, &lines, &joined.locks, &scan, &clock) };
     let waits = waits(&lines, &census);
     if joined.locks.iter().any(|lock| taken_by_another(lock, &census)) {
         census.births = processes::births(root);
@@ -83,7 +85,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     let left_out = joined.without_file + lines.iter().filter(|l| l.level > 0).count() - waits.len();
     let fds_complete =
         scan.denied.is_empty() && joined.alike == 0 && scan.warnings.is_empty() && census.blind_spot.is_none();
-    let exact = bad.is_empty() && fds_complete && !torn && left_out == 0;
+    let exact = bad.is_empty() && fds_complete && !torn && left_out == 0 && joined.hidden == 0;
     let denied_at_all: BTreeSet<u32> = scan.denied.iter().chain(&searched.denied).copied().collect();
     warnings.extend(denied(&Vec::from_iter(denied_at_all)));
     warnings.extend(doubts(&scan, &joined, left_out, torn));
@@ -166,6 +168,13 @@ fn doubts(scan: &Scan, joined: &Joined, left_out: usize, torn: bool) -> Vec<Stri
     if left_out > 0 {
         doubts.push(format!("{} listed without a file, and left out", count(left_out, "lock or waiter is")));
     }
+    if joined.hidden > 0 {
+        doubts.push(format!(
+            "{} hidden by /proc/locks here, since the process that took it is dead or in another pid namespace: who it \
+             was can only be seen on the host",
+            count(joined.hidden, "lock is")
+        ));
+    }
     if joined.without_mode > 0 {
         doubts.push(format!(
             "{} being broken, and the kernel no longer prints the mode: shown as read",
@@ -217,8 +226,7 @@ fn census(options: &ProcfsOptions, lines: &[Line], locks: &[LockSeen], scan: &Sc
             living.insert(pid, Arc::new(process));
         }
     }
-    let blind_spot = processes::blind_spot(&options.root);
-    Census { living, dead: HashMap::new(), births: Vec::new(), blind_spot }
+    Census { living, ..Census::default() }
 }
 
 /// Every blocked request whose file is known. Who breaks a lease has no file on its line: it is the lease's.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    process::{Exit, Life, Process},
+    process::{Exit, Life, Process, Runtime},
     report::{Holder, Waiter},
     text::Text,
 };
@@ -25,6 +25,11 @@ pub(crate) struct ProcessObject<'a> {
     uid: Option<u32>,
     unit: Option<Cow<'a, str>>,
     container: Option<Cow<'a, str>>,
+    user_unit: Option<Cow<'a, str>>,
+    slice: Option<Cow<'a, str>>,
+    runtime: Option<&'static str>,
+    pod: Option<Cow<'a, str>>,
+    inner_pid: Option<u32>,
 }
 
 impl<'a> ProcessObject<'a> {
@@ -39,6 +44,11 @@ impl<'a> ProcessObject<'a> {
             uid: process.uid,
             unit: process.unit.as_ref().map(Text::lossy),
             container: process.container.as_ref().map(Text::lossy),
+            user_unit: process.user_unit.as_ref().map(Text::lossy),
+            slice: process.slice.as_ref().map(Text::lossy),
+            runtime: process.runtime.map(Runtime::name),
+            pod: process.pod.as_ref().map(Text::lossy),
+            inner_pid: process.inner_pid,
         }
     }
 }
@@ -163,14 +173,30 @@ impl<'a> WaiterObject<'a> {
 #[serde(untagged)]
 enum MaybeProcess<'a> {
     Known(ProcessObject<'a>),
-    Nobody { pid: (), start_time: (), comm: (), exe: (), uid: (), unit: (), container: () },
+    Nobody(Nobody),
+}
+
+#[derive(Default, Serialize)]
+struct Nobody {
+    pid: (),
+    start_time: (),
+    comm: (),
+    exe: (),
+    uid: (),
+    unit: (),
+    container: (),
+    user_unit: (),
+    slice: (),
+    runtime: (),
+    pod: (),
+    inner_pid: (),
 }
 
 impl<'a> MaybeProcess<'a> {
     fn new(process: Option<&'a Process>) -> Self {
         match process {
             Some(process) => Self::Known(ProcessObject::new(process)),
-            None => Self::Nobody { pid: (), start_time: (), comm: (), exe: (), uid: (), unit: (), container: () },
+            None => Self::Nobody(Nobody::default()),
         }
     }
 }

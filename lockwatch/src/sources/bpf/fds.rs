@@ -1,6 +1,6 @@
 //! Every descriptor of a file that carries locks: the `iter/task_file` program, read to its end.
 
-use std::io::Read;
+use std::{collections::hash_map::Entry, io::Read};
 
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Iter};
@@ -9,6 +9,10 @@ use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, Wire, kind};
 use lockwatch_core::{lock::FileId, text::Text};
 
 use super::convert::exe_file;
+use crate::sources::place::Name;
+
+/// How many further names of one file are kept.
+const MOST_NAMES: usize = 3;
 
 /// The iterator, loaded.
 pub struct Descriptors {
@@ -27,8 +31,10 @@ pub struct Table {
     by_owner: Vec<(Owner, usize)>,
     /// Where in that list each owner begins.
     first: HashMap<Owner, usize>,
-    /// A path for each file, by inode and device.
-    pub paths: HashMap<(u64, u32), Text>,
+    /// A name for each file, by inode and device.
+    pub names: HashMap<(u64, u32), Name>,
+    /// More names of the same files: of other links, of other mount namespaces.
+    pub other_names: HashMap<(u64, u32), Vec<Name>>,
     /// Each process's executable, as the kernel identifies it: `/proc/PID/exe` has another device on btrfs and overlayfs.
     pub executables: HashMap<ProcessKey, FileId>,
 }
@@ -71,7 +77,7 @@ impl Table {
                 table.executables.insert(record.process, exe);
             }
             if !path.is_empty() {
-                table.paths.entry((record.inode, record.device)).or_insert_with(|| Text::new(path));
+                table.note(&record, path);
             }
             bytes = &bytes[end..];
         }
@@ -83,20 +89,42 @@ impl Table {
         Ok(table)
     }
 
+    fn note(&mut self, record: &FdRecord, path: &[u8]) {
+        let (file, pid) = ((record.inode, record.device), record.process.pid);
+        let name = || Name { text: Text::new(path), pid };
+        match self.names.entry(file) {
+            Entry::Vacant(entry) => drop(entry.insert(name())),
+            Entry::Occupied(first) if first.get().text.as_bytes() != path => {
+                let others = self.other_names.entry(file).or_default();
+                if others.len() < MOST_NAMES && others.iter().all(|other| other.text.as_bytes() != path) {
+                    others.push(name());
+                }
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// What the kernel calls a file, by inode and device.
+    pub fn names_of(&self, file: (u64, u32)) -> Vec<Name> {
+        let others = self.other_names.get(&file).into_iter().flatten();
+        self.names.get(&file).into_iter().chain(others).cloned().collect()
+    }
+
     /// Every descriptor.
     pub fn all(&self) -> &[FdRecord] {
         &self.fds
     }
 
     /// Who keeps a lock alive: the descriptors of its description itself, or for POSIX those in the owning table that
-    /// lead to its file.
-    pub fn holders_of(&self, lock: &WalkRecord) -> impl Iterator<Item = &FdRecord> + Clone {
+    /// lead to its file. Of a description that was closed since the walk, another file's may have the address.
+    pub fn holders_of<'a>(&'a self, lock: &'a WalkRecord) -> impl Iterator<Item = &'a FdRecord> + Clone {
         let owner = match lock.lock.kind {
             kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
             _ => (lock.file, 0, 0),
         };
         let from = self.first.get(&owner).copied().unwrap_or(self.by_owner.len());
         let found = self.by_owner[from..].iter().take_while(move |(other, _)| *other == owner);
-        found.map(|(_, index)| &self.fds[*index])
+        let of_its_file = |fd: &&FdRecord| (fd.inode, fd.device) == (lock.lock.inode, lock.lock.device);
+        found.map(|(_, index)| &self.fds[*index]).filter(of_its_file)
     }
 }
