@@ -139,6 +139,20 @@ layout! {
     f_dentry: "file" "f_path.dentry" | "__f_path.dentry";
     /// That name's text.
     d_name: "dentry" "d_name.name" | "__d_name.name";
+    /// The mount it was opened through; `__f_path` as above.
+    f_mount: "file" "f_path.mnt" | "__f_path.mnt";
+    /// The directory that a name is in.
+    d_parent: "dentry" "d_parent";
+    /// Null for a name that is gone.
+    d_pprev: "dentry" "d_hash.pprev";
+    /// What a mount has for its root.
+    mount_root: "vfsmount" "mnt_root";
+    /// A mount's public half.
+    mount_mnt: "mount" "mnt";
+    /// The mount that it stands on.
+    mount_parent: "mount" "mnt_parent";
+    /// Where on that.
+    mount_point: "mount" "mnt_mountpoint";
     /// The file that is mapped.
     vm_file: "vm_area_struct" "vm_file";
     /// First address of a mapping.

@@ -11,7 +11,7 @@ mod tables;
 mod wire;
 
 pub use layout::{Layout, TraceLayout};
-pub use records::{DeathRecord, FdRecord, KeeperRecord, LockRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
+pub use records::{DeathRecord, FdRecord, KeeperRecord, LockRecord, NameRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
 pub use tables::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter, cursor, process_flag};
 pub use wire::Wire;
 

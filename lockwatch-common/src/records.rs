@@ -141,7 +141,20 @@ pub struct KeeperRecord {
     pub opened: u32,
 }
 
+/// One name of the path of an open file, from the file up; an empty one is the root.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NameRecord {
+    /// 1 if the name is gone from its directory.
+    pub unhashed: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// The name, ended by NUL.
+    pub name: [u8; 256],
+}
+
 wire! {
+    NameRecord 264;
     KeeperRecord 80;
     LockRecord 104;
     DeathRecord 184;

@@ -35,6 +35,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static WANTED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
 
+/// The open file whose path is asked for.
+#[map]
+pub static NAMED: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Where the search of a socket's queue stands.
 #[map]
 pub static QUEUE: Array<Walk> = Array::with_max_entries(1, 0);

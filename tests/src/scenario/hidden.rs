@@ -19,7 +19,7 @@ pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("io_uring registered, by an heir", ring, "orphaned/io_uring", "orphaned/io_uring")
         .says(&["io_uring"]),
     Scenario::new("io_uring registered, by its acquirer", ring_of_acquirer, "held", PEACE),
-    Scenario::new("CLONE_FILES with flock", shared_flock, "orphaned/inherited", "orphaned/child"),
+    Scenario::new("CLONE_FILES with flock", shared_flock, "orphaned/inherited", "orphaned/shared_files"),
     Scenario::new("CLONE_FILES with POSIX", shared_posix, "orphaned/shared_files", "orphaned/shared_files"),
     Scenario::new("CLONE_FILES with POSIX, both live", shared_by_both, "held", PEACE),
     Scenario::new("loop device", loop_device, "orphaned/kernel", "orphaned/kernel")

@@ -41,9 +41,11 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
     let mut places = Places::new(proc_root);
     for record in &walked.records {
         let file = file_id(&record.lock);
-        files
-            .entry(file)
-            .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
+        files.entry(file).or_insert_with(|| {
+            let mut names = fds.names_of((record.lock.inode, record.lock.device));
+            names.extend(found.name_of(record.file));
+            places.settle(file, &names)
+        });
         if record.depth == 0 {
             locks.push(lock(record, fds, found, clock, &mut people));
         } else {

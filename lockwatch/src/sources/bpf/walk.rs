@@ -251,6 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_lock_that_is_gone_later_is_left_out() {
+        let walked = |rows: &[Row], gaps: &[&str]| Walked {
+            records: rows.iter().copied().map(record).collect(),
+            gaps: gaps.iter().map(ToString::to_string).collect(),
+        };
+        const HIDDEN: Row = (1, 7, 70, kind::FLOCK, ty::WRITE, 0, 0);
+        const SHOWN: Row = (2, 8, 80, kind::FLOCK, ty::WRITE, 0, 0);
+        const WAITER: Row = (3, 7, 90, kind::FLOCK, ty::WRITE, 0, 1);
+        let check = |later: Walked, expect: &[u64]| {
+            let mut first = walked(&[HIDDEN, WAITER, SHOWN], &[]);
+            first.drop_released(|record| record.file == 70, &later);
+            assert_eq!(first.records.iter().map(|r| r.address).collect::<Vec<_>>(), expect);
+        };
+        check(walked(&[HIDDEN], &[]), &[1, 3, 2]);
+        check(walked(&[SHOWN], &[]), &[3, 2]);
+        // Its memory was given to another lock; another walk has not met all.
+        check(walked(&[(1, 9, 70, kind::FLOCK, ty::WRITE, 0, 0)], &[]), &[3, 2]);
+        check(walked(&[], &["torn"]), &[1, 3, 2]);
+    }
+
+    #[test]
     fn cpu_lists() {
         let check = |text, expect: Option<Vec<usize>>| assert_eq!(parse_cpus(text), expect, "{text}");
         check("0", Some(vec![0]));
