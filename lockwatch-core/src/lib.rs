@@ -8,6 +8,7 @@ pub mod blocking;
 pub mod census;
 pub mod id;
 pub mod lock;
+pub mod lockfile;
 pub mod observation;
 pub mod parse;
 pub mod process;

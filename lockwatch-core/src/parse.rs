@@ -2,4 +2,5 @@
 
 pub mod cgroup;
 pub mod fdinfo;
+pub mod lockfile;
 pub mod locks;

@@ -8,6 +8,7 @@ pub mod event;
 pub mod explain;
 pub mod json;
 mod layout;
+pub mod lock_file;
 pub mod ndjson;
 pub mod schema;
 pub mod sort;
