@@ -74,7 +74,7 @@ impl Inside {
     }
 
     /// What is seen from outside of the locks that a process in there has.
-    fn from_outside(&self, source: &str) -> Vec<Value> {
+    fn seen_outside(&self, source: &str) -> Vec<Value> {
         let pid = self.process.pid().to_string();
         items(&document_of(["list", "--json", "--source", source, "--pid", &pid])["locks"]).to_vec()
     }
@@ -171,7 +171,7 @@ fn a_file_in_another_mount_namespace_is_reached_through_its_process() {
             return;
         };
         for source in sources(name) {
-            let locks = inside.from_outside(source);
+            let locks = inside.seen_outside(source);
             assert_eq!(locks.len(), 1, "{source}: {locks:#?}");
             let lock = &locks[0];
             path_is(lock, Some(&there.join("lock")), Some(false));
@@ -204,7 +204,7 @@ fn a_detached_or_hidden_file_has_no_path() {
         for source in sources(name) {
             let pid = inside.process.pid().to_string();
             let run = inside.run(&lockwatch_path(), &["list", "--json", "--source", source, "--pid", &pid]);
-            for lock in [&items(&run.json()["locks"])[0], &inside.from_outside(source)[0]] {
+            for lock in [&items(&run.json()["locks"])[0], &inside.seen_outside(source)[0]] {
                 assert!(lock["file"]["path"].is_null() && lock["file"]["reach"].is_null(), "{script}: {lock:#}");
             }
         }
@@ -240,7 +240,7 @@ fn overlays_are_selected_by_their_superblock() {
             }
             // The layer's own file is another.
             assert!(inside.list(source, &scene.path("lower/below")).is_empty(), "{source}");
-            let outside = inside.from_outside(source);
+            let outside = inside.seen_outside(source);
             assert_eq!(outside.len(), 2, "{outside:#?}");
             assert!(outside.iter().all(|lock| lock["file"]["reach"].is_string()), "{outside:#?}");
         }

@@ -207,7 +207,9 @@ mod tests {
 
     #[test]
     fn left_behind() {
-        check(file(), expect![[r#"
+        check(
+            file(),
+            expect![[r#"
             no kernel lock is on /run/app.pid. It is a lock *file*: that it exists is the lock, for those programs that look, and nobody but its owner takes it away. It names pid 4711, which is gone: the file was left behind.
 
               file      /run/app.pid of 5 bytes, 00:18:7 on tmpfs
@@ -220,13 +222,16 @@ mod tests {
               Once you are sure that no program relies on it, removing the file frees the lock: rm -i asks first. A file that is removed while its program lives lets two work at once.
 
             Next: rm -i /run/app.pid
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_number_given_away_again() {
         let process = Some(Arc::new(fixture::process(4711, "innocent")));
-        check(LockFile { process, ..file() }, expect![[r#"
+        check(
+            LockFile { process, ..file() },
+            expect![[r#"
             no kernel lock is on /run/app.pid. It is a lock *file*: that it exists is the lock, for those programs that look, and nobody but its owner takes it away. It names pid 4711, but whoever wrote that is gone: the file was left behind.
 
               file      /run/app.pid of 5 bytes, 00:18:7 on tmpfs
@@ -239,7 +244,8 @@ mod tests {
               Once you are sure that no program relies on it, removing the file frees the lock: rm -i asks first. A file that is removed while its program lives lets two work at once.
 
             Next: rm -i /run/app.pid
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -251,7 +257,9 @@ mod tests {
             open_by: vec![(process, 3)],
             ..file()
         };
-        check(file, expect![[r#"
+        check(
+            file,
+            expect![[r#"
             no kernel lock is on /run/app.pid. It is a lock *file*: that it exists is the lock, for those programs that look, and nobody but its owner takes it away. It names pid 4711, which lives.
 
               file      /run/app.pid of 5 bytes, 00:18:7 on tmpfs
@@ -264,7 +272,8 @@ mod tests {
               The program takes the file away when it ends. To free the lock, end the program in its own way (its unit, its own stop command), not by removing the file.
 
             Next: ps -o pid,lstart,user,args -p 4711
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
