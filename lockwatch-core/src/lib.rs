@@ -6,11 +6,14 @@
 pub mod age;
 pub mod blocking;
 pub mod census;
+pub mod circles;
+pub mod graph;
 pub mod id;
 pub mod lock;
 pub mod lockfile;
 pub mod observation;
 pub mod parse;
+pub mod portions;
 pub mod process;
 pub mod ranges;
 pub mod report;

@@ -4,3 +4,4 @@ pub mod cgroup;
 pub mod fdinfo;
 pub mod lockfile;
 pub mod locks;
+pub mod maps;

@@ -54,6 +54,8 @@ pub struct Process {
     pub daemon_looks: Option<bool>,
     /// Whether it has run execve(2) since a watcher first saw it; `None` if nobody watched.
     pub execed: Option<bool>,
+    /// How many threads it has.
+    pub threads: Option<u32>,
     /// Whether it lives.
     pub life: Life,
 }
@@ -78,6 +80,7 @@ impl Process {
             parent: None,
             daemon_looks: None,
             execed: None,
+            threads: None,
             life,
         }
     }

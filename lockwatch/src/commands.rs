@@ -8,12 +8,19 @@ use std::{
 };
 
 use anyhow::Context;
-use lockwatch_core::report::{Report, Verdict};
+use lockwatch_core::{
+    graph::Graph,
+    report::{Report, Verdict},
+};
 
 use crate::{
     exit::Exit,
     look::look,
-    output::{self, Format, Options, Scope, schema::Schema},
+    output::{
+        self, Format, Options, Scope,
+        graph::{Drawn, Form},
+        schema::Schema,
+    },
     request::Request,
     select, sources,
 };
@@ -55,6 +62,18 @@ fn explain_lock_file(request: &Request, report: &Report, path: &Path) -> anyhow:
         Format::Text => output::lock_file::write(&file, report, &request.options, out),
         _ => output::json::write_lock_file(&file, report, out),
     })
+}
+
+/// Who waits for whom. What the request selects brings along whatever is connected with it.
+pub fn graph(request: &Request, form: Form, all: bool) -> anyhow::Result<Exit> {
+    // Paths first: a file that does not exist is told before anybody looks.
+    let files = select::files(request)?;
+    let report = ManuallyDrop::new(look(request)?);
+    warn(&report, request.format);
+    let whole = if all { Graph::of_all(&report) } else { Graph::of(&report) };
+    let graph = whole.around(|lock| select::keeps(request, files.as_ref(), lock));
+    let drawn = Drawn { graph: &graph, report: &report };
+    print(|out| output::graph::write(form, &drawn, &request.options, out))
 }
 
 /// The schema of an output.

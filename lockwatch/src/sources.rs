@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod files;
+pub mod hidden;
 pub mod lockfile;
 pub mod mounts;
 pub mod processes;
@@ -55,7 +56,7 @@ pub fn take(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, 
         }
         Err((state, reason)) => {
             log::info!("bpf: {reason}");
-            let picture = procfs::look(&ProcfsOptions { root: proc_root.to_owned() })?;
+            let picture = procfs::look(&ProcfsOptions { root: proc_root.to_owned(), ..ProcfsOptions::default() })?;
             let procfs = match picture.exact && picture.fds_complete {
                 true => status("procfs", SourceState::Ok, None),
                 false => status("procfs", SourceState::Degraded, Some(why(&picture))),

@@ -10,14 +10,23 @@
 //! unflock FD    posixun FD START LEN    ofdun FD START LEN    unlease FD
 //! interrupt N                               SIGUSR1 for the thread of wait N
 //! fork SOCKET                               ok PID; the child connects to SOCKET and takes its commands there
+//! new-pids                                  children get a pid namespace; the first of them is its init
 //! spawn PROGRAM [ARG…]                      ok PID; it inherits every descriptor opened without cloexec
 //! exec PROGRAM [ARG…]                       ok, then the channel closes
 //! wait PID                                  ok code N | ok signal N
-//! bind SOCKET                               ok FD; a datagram socket for recvfd
-//! sendfd FD SOCKET    recvfd FD [as FD]     ok | ok FD
+//! clone-files SOCKET                        like fork, but the child shares the table of descriptors (CLONE_FILES)
+//! bind SOCKET [TYPE]                        ok FD; TYPE: dgram (default), stream, seqpacket; the last two listen
+//! accept FD    socketpair [TYPE]            ok FD | ok FD FD
+//! sendfd FD SOCKET [TYPE]                   through a socket of its own, closed when the message is on its way
+//! sendfd FD over FD                         through a socket that is there already
+//! recvfd FD [as FD]                         ok FD
+//! mmap FD    munmap ADDRESS                 ok ADDRESS | ok; one shared page, which needs no descriptor any more
+//! uring FD                                  ok FD of a ring that has FD registered
+//! loop FD                                   ok DEVICE; the kernel detaches it when nobody has DEVICE open
+//! timer MS [restart]                        SIGUSR2 for the process after so long (0: never); with restart, it ends no wait
 //! setsid    comm NAME    pid    pidfile FD    write FD TEXT
 //! leader-exit                               the main thread ends, the process lives on
-//! raise SIGNAL    exit CODE
+//! raise SIGNAL    ignore SIGNAL    exit CODE
 //! ```
 //!
 //! `nb` asks once (`err EAGAIN`), `wait` waits in a thread of its own, `block` waits in the driver's thread, which
@@ -27,7 +36,9 @@
 mod channel;
 mod command;
 mod driver;
+mod hidden;
 mod lock;
+mod sockets;
 pub mod words;
 
 pub use driver::{LIFE_SECONDS, main};

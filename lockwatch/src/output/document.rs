@@ -12,7 +12,7 @@ use lockwatch_core::{
     lock::{Device, FileId},
     lockfile::LockFile,
     observation::FileSeen,
-    report::{LockReport, Report, SourceStatus},
+    report::{Host, LockReport, Report, SourceStatus},
     text::Text,
 };
 use serde::{Serialize, Serializer};
@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 pub(crate) use self::{
     lock_file::LockFileObject,
     parts::{At, RangeObject, rfc3339},
-    people::{Acquirer, Named},
+    people::{Acquirer, Named, ProcessObject},
 };
 use self::{
     parts::{Base64, Seq, Shown, lost},
@@ -54,12 +54,7 @@ impl Serialize for Document<'_> {
         Fields {
             schema: "lockwatch.locks/1",
             taken_at: At(report.taken_at),
-            host: HostObject {
-                hostname: report.host.hostname.lossy(),
-                hostname_base64: lost(&report.host.hostname),
-                kernel: report.host.kernel.lossy(),
-                boot_id: &report.host.boot_id,
-            },
+            host: HostObject::new(&report.host),
             sources: report.sources.iter().map(SourceObject::new).collect(),
             exact: report.exact,
             warnings: &report.warnings,
@@ -71,7 +66,7 @@ impl Serialize for Document<'_> {
 }
 
 #[derive(Serialize)]
-struct HostObject<'a> {
+pub(crate) struct HostObject<'a> {
     hostname: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hostname_base64: Option<Base64<'a>>,
@@ -79,15 +74,26 @@ struct HostObject<'a> {
     boot_id: &'a str,
 }
 
+impl<'a> HostObject<'a> {
+    pub(crate) fn new(host: &'a Host) -> Self {
+        Self {
+            hostname: host.hostname.lossy(),
+            hostname_base64: lost(&host.hostname),
+            kernel: host.kernel.lossy(),
+            boot_id: &host.boot_id,
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct SourceObject<'a> {
+pub(crate) struct SourceObject<'a> {
     name: &'static str,
     state: &'static str,
     reason: Option<&'a str>,
 }
 
 impl<'a> SourceObject<'a> {
-    fn new(source: &'a SourceStatus) -> Self {
+    pub(crate) fn new(source: &'a SourceStatus) -> Self {
         Self { name: source.name, state: source.state.name(), reason: source.reason.as_deref() }
     }
 }

@@ -8,13 +8,16 @@ mod convert;
 pub mod events;
 mod fds;
 pub mod load;
+mod people;
 mod picture;
 mod tracefs;
 mod walk;
 
 use std::{
     collections::{self, HashSet},
+    panic::resume_unwind,
     path::Path,
+    thread,
     time::Instant,
 };
 
@@ -85,9 +88,14 @@ impl Bpf {
             bail!("lockwatch runs in a time namespace in which process starts cannot be compared with the kernel's");
         }
         let bytes = btf::of_kernel()?;
-        let mut ebpf = load::open(purpose, &bytes)?;
+        // aya parses the kernel's types once more for its loader, so ours are parsed beside it.
+        let (ebpf, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()));
+            (load::open(purpose, &bytes), btf.join())
+        });
+        let (mut ebpf, btf) = (ebpf?, btf.unwrap_or_else(|panic| resume_unwind(panic)));
+        let btf = btf.context("parse the kernel's BTF")?;
         let walker = Walker::load(&mut ebpf)?;
-        let btf = Btf::parse(&bytes, Endianness::default()).context("parse the kernel's BTF")?;
         let descriptors = Descriptors::load(&mut ebpf, &btf)?;
         let attached = match purpose {
             Purpose::Look => None,
@@ -127,6 +135,7 @@ impl Bpf {
     pub fn look(&mut self) -> Result<Picture> {
         let began = Clock::read().boot_ns();
         let watch = Instant::now();
+        // In this order: a lock that is taken in between is not looked for, one that goes is missed at once.
         let mut walked = self.walker.run(&mut self.ebpf)?;
         log::info!("walked {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
         let mut fds = self.descriptors.run(&mut self.ebpf)?;

@@ -53,6 +53,7 @@ pub(super) fn read(dir: &ProcDir, pid: u32, clock: &Clock) -> Option<Process> {
         process.started_at = Some(clock.at_start(stat.start));
         process.comm = Some(stat.comm);
         process.parent = (stat.parent != 0).then_some(stat.parent);
+        process.threads = Some(stat.threads);
         process.daemon_looks = Some(stat.session == i64::from(pid) && stat.tty == 0);
     }
     process.exe = dir.read_link("exe").ok().map(Text::new);
@@ -163,6 +164,7 @@ pub(super) struct Stat {
     session: i64,
     tty: i64,
     flags: u32,
+    threads: u32,
     start: StartTime,
 }
 
@@ -181,6 +183,7 @@ impl Stat {
             session: field(6)?.parse().ok()?,
             tty: field(7)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
             start: clock::start_of(field(22)?.parse().ok()?),
         })
     }
@@ -240,6 +243,7 @@ mod tests {
         assert_eq!(p.comm, Some(Text::from("a) b\n(c")));
         assert_eq!(p.started_at, Some(clock.at_start(StartTime(1234))));
         assert_eq!((p.uid, p.parent, p.daemon_looks), (Some(1000), Some(1), Some(true)));
+        assert_eq!(p.threads, Some(1));
         assert_eq!((p.unit, p.slice), (Some(Text::from("x.service")), Some(Text::from("system.slice"))));
         assert_eq!((p.inner_pid, inner_pid(b"NSpid:\t42\n")), (Some(7), None));
         assert_eq!((p.exe, p.exe_file), (Some(Text::from("/nowhere/x (deleted)")), None));

@@ -1,12 +1,10 @@
 //! Every descriptor of a file that carries locks: the `iter/task_file` program, read to its end.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    io::Read,
-};
+use std::{collections::hash_map::Entry, io::Read};
 
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Iter};
+use foldhash::HashMap;
 use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, Wire, kind};
 use lockwatch_core::{lock::FileId, text::Text};
 
@@ -31,6 +29,8 @@ pub struct Table {
     fds: Vec<FdRecord>,
     /// By what may own locks, sorted: a map of lists would allocate for each of them.
     by_owner: Vec<(Owner, usize)>,
+    /// Where in that list each owner begins.
+    first: HashMap<Owner, usize>,
     /// A name for each file, by inode and device.
     pub names: HashMap<(u64, u32), Name>,
     /// More names of the same files: of other links, of other mount namespaces.
@@ -82,6 +82,10 @@ impl Table {
             bytes = &bytes[end..];
         }
         table.by_owner.sort_unstable();
+        table.first.reserve(table.by_owner.len());
+        for (place, (owner, _)) in table.by_owner.iter().enumerate() {
+            table.first.entry(*owner).or_insert(place);
+        }
         Ok(table)
     }
 
@@ -118,7 +122,7 @@ impl Table {
             kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
             _ => (lock.file, 0, 0),
         };
-        let from = self.by_owner.partition_point(|(other, _)| *other < owner);
+        let from = self.first.get(&owner).copied().unwrap_or(self.by_owner.len());
         let found = self.by_owner[from..].iter().take_while(move |(other, _)| *other == owner);
         found.map(|(_, index)| &self.fds[*index])
     }

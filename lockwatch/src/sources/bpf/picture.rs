@@ -1,29 +1,22 @@
 //! From what the walk and the iterator have met to a picture.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path};
 
-use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, process_flag};
+use lockwatch_common::{FdRecord, ProcessKey, WalkRecord};
 use lockwatch_core::{
     lock::{FileId, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
-    process::{Death, Exit, Life, Process, ProcessId},
-    text::Text,
+    process::ProcessId,
     time::StartTime,
 };
 
 use super::{
-    convert::{exe_file, file_id, kind_of, mode_of, process_id},
+    convert::{file_id, kind_of, mode_of, process_id},
     fds::Table,
+    people::{Known, People},
     walk::Walked,
 };
-use crate::sources::{cgroup, clock::Clock, peek, place::Places, processes};
-
-/// What the kernel-side table of processes says of one.
-pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
+use crate::sources::{clock::Clock, peek, place::Places, processes};
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
@@ -32,8 +25,8 @@ pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
 
 /// Joins both with what `/proc` says of the processes.
 pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
-    let mut people = People { fds, known, clock, proc_root, census: Census::default(), absent: HashSet::new() };
-    let mut locks = Vec::new();
+    let mut people = People::new(known);
+    let mut locks = Vec::with_capacity(walked.locks().count());
     let mut waits = Vec::new();
     let mut files = HashMap::new();
     let mut places = Places::new(proc_root);
@@ -43,14 +36,13 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
             .entry(file)
             .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
         if record.depth == 0 {
-            locks.push(lock(record, &mut people));
+            locks.push(lock(record, fds, clock, &mut people));
         } else {
-            waits.push(wait(record, &mut people));
+            waits.push(wait(record, clock, &mut people));
         }
     }
-    add_texts(&locks, &mut files, &people.census);
-    let mut census = people.census;
-    census.blind_spot = processes::blind_spot(proc_root);
+    let mut census = people.census(fds, clock, proc_root);
+    add_texts(&locks, &mut files, &census);
     if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
         census.births = processes::births(proc_root);
     }
@@ -67,57 +59,17 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
     }
 }
 
-/// The processes that the records name.
-struct People<'a> {
-    fds: &'a Table,
-    known: &'a Known<'a>,
-    clock: &'a Clock,
-    proc_root: &'a Path,
-    census: Census,
-    absent: HashSet<u32>,
-}
-
-impl People<'_> {
-    /// Notes whoever has this number now, and, if the kernel's table knows it, whoever died with this identity.
-    fn meet(&mut self, process: &ProcessKey) {
-        let note = (self.known)(process);
-        if let Some(value) = note.filter(|value| value.died_ns != 0) {
-            let id = process_id(process);
-            self.census.dead.entry(id).or_insert_with(|| Arc::new(dead_process(process, &value, self.clock)));
-        }
-        if process.pid == 0 || self.census.living.contains_key(&process.pid) || self.absent.contains(&process.pid) {
-            return;
-        }
-        match processes::process(self.proc_root, process.pid, self.clock) {
-            Some(mut living) => {
-                living.execed = note.map(|value| value.flags & process_flag::EXECED != 0);
-                if let Some(exe) = self.fds.executables.get(process) {
-                    living.exe_file = Some(*exe);
-                } else if let Some(value) = note {
-                    living.exe_file = exe_file(value.exe_inode, value.exe_device).or(living.exe_file);
-                }
-                self.census.living.insert(process.pid, Arc::new(living));
-            }
-            None => {
-                self.absent.insert(process.pid);
-            }
-        }
-    }
-}
-
-fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
+fn lock(record: &WalkRecord, fds: &Table, clock: &Clock, people: &mut People) -> LockSeen {
     let watched = record.process.start_ns != 0;
     let acquirer = acquirer(record);
-    let mut ancestors = Vec::new();
-    if watched && let Some(value) = (people.known)(&record.process) {
-        ancestors = ancestors_of(&value);
-        value.ancestors.iter().take(ancestors.len()).for_each(|ancestor| people.meet(ancestor));
-    }
+    let ancestors = if watched { people.ancestors(&record.process) } else { Vec::new() };
     if acquirer.is_some() {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
     }
-    let found = people.fds.holders_of(record);
-    found.clone().for_each(|fd| people.meet(&fd.process));
+    let found = fds.holders_of(record);
+    for fd in found.clone() {
+        people.meet(&fd.process);
+    }
     let holder = |fd: &FdRecord| HolderSeen {
         process: Some(process_id(&fd.process)),
         via: Via::Fd,
@@ -135,14 +87,14 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         range: Range::from_kernel(record.start, record.end),
         owner: OwnerKey(record.lock.owner),
         acquirer,
-        acquired_at: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
+        acquired_at: (record.at_ns != 0).then(|| clock.at_boot_ns(record.at_ns)),
         ancestors,
         watched,
         holders,
     }
 }
 
-fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
+fn wait(record: &WalkRecord, clock: &Clock, people: &mut People) -> WaitSeen {
     let process = acquirer(record);
     if process.is_some() {
         people.meet(&ProcessKey { pid: record.pid, ..record.process });
@@ -153,7 +105,7 @@ fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
         mode: mode_of(record.ty),
         range: Range::from_kernel(record.start, record.end),
         process,
-        since: (record.at_ns != 0).then(|| people.clock.at_boot_ns(record.at_ns)),
+        since: (record.at_ns != 0).then(|| clock.at_boot_ns(record.at_ns)),
     }
 }
 
@@ -181,40 +133,4 @@ fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: 
         let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
         seen.text = lock.holders.iter().find_map(text);
     }
-}
-
-fn ancestors_of(value: &ProcessValue) -> Vec<ProcessId> {
-    let mut ancestors = Vec::with_capacity(ANCESTORS);
-    ancestors.extend(value.ancestors.iter().take_while(|ancestor| ancestor.pid != 0).map(process_id));
-    ancestors
-}
-
-/// A process that died while we watched.
-pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -> Process {
-    let id = process_id(process);
-    let death = Death {
-        at: Some(clock.at_boot_ns(value.died_ns)),
-        exit: Some(exit_of(process, value)),
-        number_reused_by: None,
-    };
-    Process {
-        started_at: Some(clock.at_boot_ns(process.start_ns)),
-        comm: Some(Text::from_nul_terminated(&value.comm)),
-        exe_file: exe_file(value.exe_inode, value.exe_device),
-        uid: Some(value.uid),
-        parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
-        execed: Some(value.flags & process_flag::EXECED != 0),
-        ..Process::unknown(id, Life::Dead(death)).with_origin(cgroup::origin(value.cgroup))
-    }
-}
-
-/// As wait(2) encodes it: signal in the low seven bits, a core in the eighth, the exit code above.
-fn exit_of(process: &ProcessKey, value: &ProcessValue) -> Exit {
-    let signal = (value.exit_code & 0x7f) as u8;
-    if signal == 0 {
-        return Exit::Code((value.exit_code >> 8) as u8);
-    }
-    let sent = value.killer_signal == u32::from(signal) && value.killer_pid != process.pid;
-    let sender = sent.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
-    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom: false }
 }
