@@ -33,7 +33,7 @@ pub struct ProcLock {
 
 impl ProcLock {
     /// Reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().skip(1).peekable();
         let waits = words.next_if_eq(&"->").is_some();
         let kind = match words.next()? {

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
 };
 use lockwatch_common::{Layout, TraceLayout, Wire, mode};
 
-use super::{btf::Btf, tracefs};
+use super::{btf::Btf, hidden, tracefs};
 
 /// The object that `build.rs` made; empty when there was no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwatch.bpf.o"));
@@ -88,16 +88,20 @@ const PROBES: [Probe; 10] = [
 ];
 
 /// Loads the object: maps, and the offsets that the kernel's BTF tells. Programs are loaded one by one as they are
-/// needed.
-pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
+/// needed. Says also which of the fields that lockwatch can do without are missing.
+pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     if !built() {
         bail!("this lockwatch was built without eBPF");
     }
     let layout = resolve(&Btf::parse(btf)?)?;
+    let missing = layout.missing().collect();
     let mode = if purpose == Purpose::Trace { mode::TRACE } else { 0 };
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
+    // A refused program is tried again for the verifier's log: line by line it takes minutes for one that is too large.
+    let lines = if log::log_enabled!(log::Level::Debug) { VerifierLogLevel::DEBUG } else { VerifierLogLevel::STATS };
+    loader.verifier_log_level(lines);
     // Nothing in the object is relocated against the kernel's types: the offsets are globals.
     loader.btf(None);
     loader
@@ -113,7 +117,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
     if purpose == Purpose::Trace {
         loader.map_max_entries("EVENTS", 1 << 23);
     }
-    loader.load(OBJECT).context("load the BPF object")
+    Ok((loader.load(OBJECT).context("load the BPF object")?, missing))
 }
 
 fn log_level() -> u8 {
@@ -122,8 +126,8 @@ fn log_level() -> u8 {
 
 fn resolve(btf: &Btf) -> Result<Layout> {
     let layout = Layout::resolve(|ty, path| btf.offset(ty, path));
-    let optional = ["task_last_arrival"];
-    let missing: Vec<_> = layout.missing().filter(|name| !optional.contains(name)).collect();
+    let is_optional = |name: &str| name == "task_last_arrival" || hidden::is_optional(name);
+    let missing: Vec<_> = layout.missing().filter(|name| !is_optional(name)).collect();
     if !missing.is_empty() {
         bail!("this kernel's BTF lacks {}", missing.join(", "));
     }

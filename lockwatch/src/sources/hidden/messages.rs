@@ -114,11 +114,9 @@ impl Messages {
 
 fn words(queue: &Queue) -> String {
     let inode = queue.inode.map(|inode| format!(" inode {inode}")).unwrap_or_default();
-    let many = if queue.waiting == 1 { "" } else { "s" };
-    format!(
-        "queued in unix socket{inode} (fd {}) of pid {}, {} descriptor{many}",
-        queue.at.fd, queue.pid, queue.waiting
-    )
+    let Queue { pid, at, waiting, .. } = queue;
+    let many = if *waiting == 1 { "" } else { "s" };
+    format!("queued in unix socket{inode} of pid {pid}, {waiting} descriptor{many}; the socket is its fd {}", at.fd)
 }
 
 /// How deep sockets may be queued in sockets (MAX_RECURSION_LEVEL in include/net/af_unix.h is 4 until Linux 6.9; from

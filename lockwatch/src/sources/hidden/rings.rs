@@ -71,8 +71,7 @@ impl Rings {
             for name in &registered.files {
                 match identify(root, pid, name) {
                     Registered::File(files) => {
-                        let detail =
-                            format!("registered with the io_uring at fd {fd} (inode {})", info.ino.unwrap_or(0));
+                        let detail = format!("registered with io_uring fd {fd}");
                         let name = Text::new(&name[..]);
                         self.files.extend(files.into_iter().map(|file| Seen {
                             file,
