@@ -10,6 +10,7 @@ pub mod circles;
 pub mod graph;
 pub mod id;
 pub mod lock;
+pub mod lockfile;
 pub mod observation;
 pub mod parse;
 pub mod portions;

@@ -106,7 +106,7 @@ pub struct Orphans {
 /// `lockwatch explain`.
 #[derive(Args, Debug)]
 pub struct Explain {
-    /// A lock's ID, or the beginning of one, or the path of a locked file.
+    /// A lock's ID, or the beginning of one, or the path of a locked file, or of a lock file.
     #[arg(value_name = "ID|PATH")]
     pub what: OsString,
     /// Print the JSON document (schema lockwatch.locks/1) with this lock only.

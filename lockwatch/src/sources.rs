@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clock;
 pub mod files;
 pub mod hidden;
+pub mod lockfile;
 pub mod mounts;
 pub mod processes;
 pub mod procfs;

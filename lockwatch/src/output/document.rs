@@ -2,6 +2,7 @@
 //!
 //! Nothing is built in memory: a hundred thousand locks cost what writing them costs.
 
+mod lock_file;
 mod parts;
 mod people;
 
@@ -9,6 +10,7 @@ use std::borrow::Cow;
 
 use lockwatch_core::{
     lock::{Device, FileId},
+    lockfile::LockFile,
     observation::FileSeen,
     report::{Host, LockReport, Report, SourceStatus},
     text::Text,
@@ -16,6 +18,7 @@ use lockwatch_core::{
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
+    lock_file::LockFileObject,
     parts::{At, RangeObject, rfc3339},
     people::{Acquirer, Named, ProcessObject},
 };
@@ -29,6 +32,8 @@ use super::words::reach;
 pub(crate) struct Document<'a> {
     pub(crate) report: &'a Report,
     pub(crate) locks: Vec<&'a LockReport>,
+    /// What a file without locks is instead.
+    pub(crate) lock_file: Option<&'a LockFile>,
 }
 
 impl Serialize for Document<'_> {
@@ -41,6 +46,8 @@ impl Serialize for Document<'_> {
             sources: Vec<SourceObject<'a>>,
             exact: bool,
             warnings: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            lock_file: Option<LockFileObject<'a>>,
             locks: L,
         }
         let report = self.report;
@@ -51,6 +58,7 @@ impl Serialize for Document<'_> {
             sources: report.sources.iter().map(SourceObject::new).collect(),
             exact: report.exact,
             warnings: &report.warnings,
+            lock_file: self.lock_file.map(|file| LockFileObject::new(file, &report.host)),
             locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock))),
         }
         .serialize(serializer)

@@ -195,7 +195,7 @@ fn facts(lock: &LockReport, now: Timestamp) -> Vec<(&'static str, String)> {
 }
 
 /// `pid 4711 (locksmith) /usr/bin/locksmith, locksmith.service, uid 0`.
-fn person(process: &Process) -> String {
+pub(super) fn person(process: &Process) -> String {
     let mut text = process.to_string();
     if let Some(exe) = &process.exe {
         text += &format!(" {exe}");
@@ -257,7 +257,7 @@ fn wait(waiter: &Waiter, now: Timestamp) -> String {
 }
 
 /// Words in lines no longer than the terminal; what follows is indented.
-fn layout(text: &str, indent: usize, width: Option<usize>) -> String {
+pub(super) fn layout(text: &str, indent: usize, width: Option<usize>) -> String {
     let Some(room) = width.map(|width| width.saturating_sub(indent).max(24)) else { return text.to_owned() };
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::parts::{At, Base64, RangeObject, lost};
 
 /// A process, as it stands in holders, waiters and events, and inside an acquirer.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(crate) struct ProcessObject<'a> {
-    pid: u32,
+    pid: Option<u32>,
     start_time: Option<At>,
     comm: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub(crate) struct ProcessObject<'a> {
 impl<'a> ProcessObject<'a> {
     pub(crate) fn new(process: &'a Process) -> Self {
         Self {
-            pid: process.id.pid,
+            pid: Some(process.id.pid),
             start_time: process.started_at.map(At),
             comm: process.comm.as_ref().map(Text::lossy),
             comm_base64: process.comm.as_ref().and_then(lost),
@@ -50,6 +50,13 @@ impl<'a> ProcessObject<'a> {
             pod: process.pod.as_ref().map(Text::lossy),
             inner_pid: process.inner_pid,
         }
+    }
+}
+
+impl<'a> ProcessObject<'a> {
+    /// All fields are `null` where there is none to name.
+    fn or_nobody(process: Option<&'a Process>) -> Self {
+        process.map_or_else(Self::default, Self::new)
     }
 }
 
@@ -127,7 +134,7 @@ impl<'a> ExitObject<'a> {
 #[derive(Serialize)]
 pub(crate) struct HolderObject<'a> {
     #[serde(flatten)]
-    process: MaybeProcess<'a>,
+    process: ProcessObject<'a>,
     via: &'static str,
     fd: Option<u32>,
     cloexec: Option<bool>,
@@ -137,7 +144,7 @@ pub(crate) struct HolderObject<'a> {
 impl<'a> HolderObject<'a> {
     pub(crate) fn new(holder: &'a Holder) -> Self {
         Self {
-            process: MaybeProcess::new(holder.process.as_deref()),
+            process: ProcessObject::or_nobody(holder.process.as_deref()),
             via: holder.via.name(),
             fd: holder.fd,
             cloexec: holder.cloexec,
@@ -149,7 +156,7 @@ impl<'a> HolderObject<'a> {
 #[derive(Serialize)]
 pub(crate) struct WaiterObject<'a> {
     #[serde(flatten)]
-    process: MaybeProcess<'a>,
+    process: ProcessObject<'a>,
     mode: &'static str,
     range: RangeObject,
     since: Option<At>,
@@ -159,44 +166,11 @@ pub(crate) struct WaiterObject<'a> {
 impl<'a> WaiterObject<'a> {
     pub(crate) fn new(waiter: &'a Waiter) -> Self {
         Self {
-            process: MaybeProcess::new(waiter.process.as_deref()),
+            process: ProcessObject::or_nobody(waiter.process.as_deref()),
             mode: waiter.mode.name(),
             range: RangeObject::new(waiter.range),
             since: waiter.since.map(At),
             behind: &waiter.behind,
-        }
-    }
-}
-
-/// The fields of a process, all `null` where there is none to name.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum MaybeProcess<'a> {
-    Known(ProcessObject<'a>),
-    Nobody(Nobody),
-}
-
-#[derive(Default, Serialize)]
-struct Nobody {
-    pid: (),
-    start_time: (),
-    comm: (),
-    exe: (),
-    uid: (),
-    unit: (),
-    container: (),
-    user_unit: (),
-    slice: (),
-    runtime: (),
-    pod: (),
-    inner_pid: (),
-}
-
-impl<'a> MaybeProcess<'a> {
-    fn new(process: Option<&'a Process>) -> Self {
-        match process {
-            Some(process) => Self::Known(ProcessObject::new(process)),
-            None => Self::Nobody(Nobody::default()),
         }
     }
 }
