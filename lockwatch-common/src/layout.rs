@@ -118,6 +118,8 @@ layout! {
     signal_live: "signal_struct" "live";
     /// Exit code of the group.
     signal_group_exit_code: "signal_struct" "group_exit_code";
+    /// Why a signal was sent: SI_USER, SI_KERNEL, ….
+    siginfo_code: "kernel_siginfo" "si_code";
     /// The table proper.
     files_fdt: "files_struct" "fdt";
     /// The array of files.

@@ -112,7 +112,7 @@ pub struct FdRecord {
 
 wire! {
     LockRecord 104;
-    DeathRecord 176;
+    DeathRecord 184;
     WalkRecord 96;
     FdRecord 80;
 }

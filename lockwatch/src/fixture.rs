@@ -75,7 +75,13 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
 
 /// The ghost: killed by systemd, kept by a sleep, waited for.
 pub fn ghost() -> LockReport {
-    let kill = Exit::Signal { signal: 9, core_dumped: false, sender: Some((1, Text::from("systemd"))), oom: false };
+    let kill = Exit::Signal {
+        signal: 9,
+        core_dumped: false,
+        sender: Some((1, Text::from("systemd"))),
+        oom: false,
+        origin: None,
+    };
     let taker = Process { unit: Some(Text::from("locksmith.service")), ..dead(4711, "locksmith", Some(kill)) };
     let waiter = Waiter {
         process: Some(Arc::new(process(4800, "updater"))),
@@ -153,7 +159,7 @@ pub fn hostile() -> Report {
         ..text
     };
     let sender = (7, Text::new(b"\n\xff"));
-    let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false };
+    let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false, origin: None };
     let mut lock = ghost();
     lock.file_seen = FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), text: None };
     lock.acquirer = Some(Arc::new(name(dead(4711, "x", Some(exit)))));

@@ -18,6 +18,8 @@
 //! setsid    comm NAME    pid    pidfile FD    write FD TEXT
 //! leader-exit                               the main thread ends, the process lives on
 //! raise SIGNAL    exit CODE
+//! timer MS die|interrupt|restart            SIGALRM in so many milliseconds, with restart over and over
+//! crash DIR    eat                          ok, then a core in DIR | all the memory there is
 //! ```
 //!
 //! `nb` asks once (`err EAGAIN`), `wait` waits in a thread of its own, `block` waits in the driver's thread, which

@@ -370,24 +370,24 @@ mod tests {
             fixture::hostile().locks,
             None,
             expect![[r#"
-            HOT orphaned: nobody will release the lock on /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted). pid 4711 (\x1b]0;x\x07\r\xfe) took it and was killed by SIGTERM from pid 7 (\n\xff) (core dumped), and pid 4720 (\x1b]0;x\x07\r\xfe), which only inherited the open file, keeps the lock alive without knowing. 1 request waits for it, the longest for 42 s.
+                HOT orphaned: nobody will release the lock on /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted). pid 4711 (\x1b]0;x\x07\r\xfe) took it and was killed by SIGTERM from pid 7 (\n\xff), core dumped, and pid 4720 (\x1b]0;x\x07\r\xfe), which only inherited the open file, keeps the lock alive without knowing. 1 request waits for it, the longest for 42 s.
 
-              lock      f3k9-27qd: flock write of the whole file, file fe:00:10010672 on /tmp/a\nb\x1b[2J\u{202e}\xff"\\
-              taken by  pid 4711 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0; 2026-11-22 03:10:07 UTC, 2 min ago
-              died      2026-11-22 03:11:07 UTC, 1 min ago: was killed by SIGTERM from pid 7 (\n\xff) (core dumped)
-              kept by   pid 4720 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, by fd 9, survives exec, seen twice
-              waiting   pid 4800 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, to write the whole file, since 2026-11-22 03:11:25 UTC, for 42 s
+                  lock      f3k9-27qd: flock write of the whole file, file fe:00:10010672 on /tmp/a\nb\x1b[2J\u{202e}\xff"\\
+                  taken by  pid 4711 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0; 2026-11-22 03:10:07 UTC, 2 min ago
+                  died      2026-11-22 03:11:07 UTC, 1 min ago: was killed by SIGTERM from pid 7 (\n\xff), core dumped
+                  kept by   pid 4720 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, by fd 9, survives exec, seen twice
+                  waiting   pid 4800 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, to write the whole file, since 2026-11-22 03:11:25 UTC, for 42 s
 
-            Why
-              - a sentence
+                Why
+                  - a sentence
 
-            What you can do
-              kill 4720
-                  asks pid 4720 (\x1b]0;x\x07\r\xfe) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
-              Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
+                What you can do
+                  kill 4720
+                      asks pid 4720 (\x1b]0;x\x07\r\xfe) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
+                  Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
 
-            Next: kill 4720
-        "#]],
+                Next: kill 4720
+            "#]],
         );
     }
 }

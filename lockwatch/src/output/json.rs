@@ -118,6 +118,7 @@ mod tests {
                       "code": null,
                       "core_dumped": false,
                       "oom": false,
+                      "origin": null,
                       "sender": {
                         "comm": "systemd",
                         "pid": 1

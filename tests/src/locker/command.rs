@@ -8,7 +8,7 @@ use super::{
     lock::{Patience, Request},
     words::decode,
 };
-use crate::sys::RangeKind;
+use crate::sys::{OnAlarm, RangeKind};
 
 /// One command; the module `locker` says what each does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub(super) enum Command {
     LeaderExit,
     Raise(c_int),
     Exit(i32),
+    Timer(u32, OnAlarm),
+    Crash(Vec<u8>),
+    Eat,
 }
 
 impl Command {
@@ -92,6 +95,9 @@ impl Command {
             "leader-exit" => Command::LeaderExit,
             "raise" => Command::Raise(words.number("a signal")?),
             "exit" => Command::Exit(words.number("a code")?),
+            "timer" => Command::Timer(words.number("milliseconds")?, words.on_alarm()?),
+            "crash" => Command::Crash(words.bytes("a directory")?),
+            "eat" => Command::Eat,
             other => bail!("unknown command: {other}"),
         };
         match words.0.next() {
@@ -148,6 +154,15 @@ impl<'a> Words<'a> {
             Some("wait") => Ok(Patience::InThread),
             Some("block") => Ok(Patience::Here),
             Some(other) => bail!("nb, wait or block, not {other}"),
+        }
+    }
+
+    fn on_alarm(&mut self) -> Result<OnAlarm> {
+        match self.word("die, interrupt or restart")? {
+            "die" => Ok(OnAlarm::Die),
+            "interrupt" => Ok(OnAlarm::Interrupt),
+            "restart" => Ok(OnAlarm::Restart),
+            other => bail!("die, interrupt or restart, not {other}"),
         }
     }
 

@@ -125,10 +125,23 @@ impl Driver {
             }
             Command::Write { fd, text } => done(sys::write(fd, &text)?),
             Command::LeaderExit => return Ok(Next::LeaderExits),
-            Command::Raise(signal) => done(sys::kill(process::id().cast_signed(), signal)?),
+            Command::Raise(signal) => {
+                self.channel.answers().say("ok");
+                sys::kill(process::id().cast_signed(), signal)?;
+                return Ok(Next::Answered);
+            }
             Command::Exit(code) => {
                 self.channel.answers().say("ok");
                 sys::exit(code)
+            }
+            Command::Timer(milliseconds, on_alarm) => done(sys::timer(milliseconds, on_alarm)?),
+            Command::Crash(directory) => {
+                self.channel.answers().say("ok");
+                done(sys::crash(&directory)?)
+            }
+            Command::Eat => {
+                self.channel.answers().say("ok");
+                sys::eat_memory()
             }
         };
         Ok(Next::Answer(answer))

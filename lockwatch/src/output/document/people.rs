@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    process::{Exit, Life, Process},
+    process::{Exit, Life, Origin, Process},
     report::{Holder, Waiter},
     text::Text,
 };
@@ -82,6 +82,8 @@ pub(crate) struct ExitObject<'a> {
     sender: Option<Named<'a>>,
     oom: bool,
     core_dumped: bool,
+    /// What raised the signal.
+    origin: Option<&'static str>,
 }
 
 /// A process of which only number and name are known.
@@ -102,13 +104,16 @@ impl<'a> Named<'a> {
 impl<'a> ExitObject<'a> {
     fn new(exit: &'a Exit) -> Self {
         match exit {
-            Exit::Code(code) => Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false },
-            Exit::Signal { signal, core_dumped, sender, oom } => Self {
+            Exit::Code(code) => {
+                Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false, origin: None }
+            }
+            Exit::Signal { signal, core_dumped, sender, oom, origin } => Self {
                 code: None,
                 signal: Some(*signal),
                 sender: sender.as_ref().map(|(pid, comm)| Named::new(*pid, comm)),
                 oom: *oom,
                 core_dumped: *core_dumped,
+                origin: origin.map(Origin::name),
             },
         }
     }

@@ -74,7 +74,7 @@ const fn probe(
     Probe { category, point, typed, raw, classic, required, on_demand: false }
 }
 
-const PROBES: [Probe; 10] = [
+const PROBES: [Probe; 11] = [
     probe("filelock", "flock_lock_inode", "flock_typed", "flock_raw", Some("flock_classic"), true),
     probe("filelock", "posix_lock_inode", "posix_typed", "posix_raw", Some("posix_classic"), true),
     probe("filelock", "generic_add_lease", "lease_typed", "lease_raw", None, false),
@@ -84,6 +84,7 @@ const PROBES: [Probe; 10] = [
     probe("sched", "sched_process_exec", "exec_typed", "exec_raw", Some("exec_classic"), false),
     probe("signal", "signal_deliver", "deliver_typed", "deliver_raw", Some("deliver_classic"), true),
     probe("signal", "signal_generate", "signal_typed", "signal_raw", None, false),
+    probe("oom", "mark_victim", "victim_typed", "victim_raw", Some("victim_classic"), false),
     Probe { on_demand: true, ..probe("filelock", "fcntl_setlk", "setlk_typed", "setlk_raw", None, false) },
 ];
 
@@ -106,7 +107,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
         .override_global("MODE", &mode, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if purpose == Purpose::Look {
-        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED"] {
+        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED", "VICTIMS"] {
             loader.map_max_entries(map, 1);
         }
     }

@@ -12,7 +12,7 @@ use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord
 use lockwatch_core::{
     lock::{FileId, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
-    process::{Death, Exit, Life, Process, ProcessId},
+    process::{Death, Exit, Life, Origin, Process, ProcessId},
     text::Text,
     time::StartTime,
 };
@@ -23,6 +23,8 @@ use super::{
     walk::Walked,
 };
 use crate::sources::{clock::Clock, mounts::Mounts, peek, processes};
+
+const SIGKILL: u8 = 9;
 
 /// What the kernel-side table of processes says of one.
 pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
@@ -232,7 +234,46 @@ fn exit_of(process: &ProcessKey, value: &ProcessValue) -> Exit {
     if signal == 0 {
         return Exit::Code((value.exit_code >> 8) as u8);
     }
-    let sent = value.killer_signal == u32::from(signal) && value.killer_pid != process.pid;
-    let sender = sent.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
-    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom: false }
+    let own = value.killer_pid == process.pid;
+    let sent = value.killer_signal == u32::from(signal);
+    let origin = sent.then(|| Origin::of(signal, value.killer_code, own));
+    let by_process = origin == Some(Origin::Process);
+    let sender = by_process.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
+    // The OOM killer also marks those who are dying already, so that they may (mm/oom_kill.c out_of_memory, 6.18).
+    let oom =
+        value.flags & process_flag::OOM != 0 && signal == SIGKILL && matches!(origin, None | Some(Origin::Kernel));
+    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom, origin }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockwatch_common::Wire;
+
+    use super::*;
+
+    #[test]
+    fn the_oom_killer_is_blamed_only_for_its_own() {
+        let process = ProcessKey { start_ns: 1, pid: 7, pad: 0 };
+        let zeroes = [0; size_of::<ProcessValue>()];
+        let check = |flags, killer_pid, killer_signal, killer_code, expect: (bool, Option<Origin>)| {
+            let value = ProcessValue {
+                exit_code: 9,
+                flags,
+                killer_pid,
+                killer_signal,
+                killer_code,
+                ..ProcessValue::read(&zeroes).unwrap()
+            };
+            let Exit::Signal { oom, origin, sender, .. } = exit_of(&process, &value) else { panic!("no signal") };
+            assert_eq!((oom, origin), expect);
+            assert_eq!(sender.is_some(), origin == Some(Origin::Process));
+        };
+        const KERNEL: i32 = 0x80;
+        check(process_flag::OOM, 9, 9, KERNEL, (true, Some(Origin::Kernel)));
+        check(process_flag::OOM, 0, 0, 0, (true, None));
+        check(process_flag::OOM, 9, 9, 0, (false, Some(Origin::Process)));
+        check(0, 9, 9, KERNEL, (false, Some(Origin::Kernel)));
+        check(0, 9, 15, 0, (false, None));
+        check(0, 7, 9, 0, (false, Some(Origin::Itself)));
+    }
 }
