@@ -120,6 +120,10 @@ layout! {
     signal_group_exit_code: "signal_struct" "group_exit_code";
     /// Why a signal was sent: SI_USER, SI_KERNEL, ….
     siginfo_code: "kernel_siginfo" "si_code";
+    /// What a signal does: SIG_DFL (0), SIG_IGN (1) or a handler.
+    sa_handler: "k_sigaction" "sa.sa_handler";
+    /// SA_* flags of a signal's handler.
+    sa_flags: "k_sigaction" "sa.sa_flags";
     /// The table proper.
     files_fdt: "files_struct" "fdt";
     /// The array of files.

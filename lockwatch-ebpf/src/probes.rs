@@ -11,7 +11,7 @@ use lockwatch_common::{LockKey, TraceLayout, fl};
 
 use crate::{
     kernel::{Kernel, Probed, Typed, at},
-    locks::{self, Request},
+    locks::{self, Action, Request},
     tasks,
 };
 
@@ -104,7 +104,7 @@ fn lease_deleted<K: Kernel, C: Arguments>(ctx: &C) {
 
 #[inline(always)]
 fn exit<K: Kernel, C: EbpfContext>(ctx: &C) {
-    locks::on_interrupted::<K>();
+    locks::end_running_wait::<K>();
     tasks::on_exit::<K, C>(ctx);
 }
 
@@ -119,8 +119,12 @@ fn exec<K: Kernel, C: Arguments>(_ctx: &C) {
 }
 
 #[inline(always)]
-fn deliver<K: Kernel, C: Arguments>(_ctx: &C) {
-    locks::on_interrupted::<K>();
+fn deliver<K: Kernel, C: Arguments>(ctx: &C) {
+    let action = ctx.pointer(2);
+    locks::on_signal::<K>(|| Action {
+        handler: Probed::load(action, at!(sa_handler)),
+        flags: Probed::load(action, at!(sa_flags)),
+    });
 }
 
 #[inline(always)]
@@ -203,8 +207,13 @@ pub fn exec_classic(_ctx: TracePointContext) -> u32 {
 }
 
 #[tracepoint(category = "signal", name = "signal_deliver")]
-pub fn deliver_classic(_ctx: TracePointContext) -> u32 {
-    locks::on_interrupted::<Probed>();
+pub fn deliver_classic(ctx: TracePointContext) -> u32 {
+    // sig, errno, code, sa_handler, sa_flags: include/trace/events/signal.h, 4.20 to 6.18.
+    let word = |offset: usize| -> u64 {
+        // SAFETY: a checked read of the record.
+        unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(offset).cast()) }.unwrap_or(0)
+    };
+    locks::on_signal::<Probed>(|| Action { handler: word(24), flags: word(32) });
     0
 }
 

@@ -6,6 +6,7 @@
 
 mod changes;
 mod deaths;
+mod waits;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -35,6 +36,7 @@ use tokio::{
 use self::{
     changes::{Alarms, Change},
     deaths::poll,
+    waits::Waits,
 };
 use crate::{
     exit::{self, Exit},
@@ -90,8 +92,8 @@ struct Watcher<'a> {
     concern: HashSet<u32>,
     /// Files with a ghost: a wait for one of them is news.
     ghosts: HashSet<FileId>,
-    /// Waits that may get long, by file and process.
-    waits: HashMap<(FileId, u32), Timestamp>,
+    /// Waits that may get long.
+    waits: Waits,
     /// When a lock of the last report may get hot.
     may_get_hot: Option<Timestamp>,
     files: HashMap<FileId, FileSeen>,
@@ -122,7 +124,7 @@ impl<'a> Watcher<'a> {
             host: look::host(&request.proc_root),
             concern: HashSet::new(),
             ghosts: HashSet::new(),
-            waits: HashMap::new(),
+            waits: Waits::default(),
             may_get_hot: None,
             files: HashMap::new(),
             dying: JoinSet::new(),
@@ -203,17 +205,11 @@ impl<'a> Watcher<'a> {
     }
 
     fn lock_event(&mut self, event: LockEvent) -> Result<()> {
-        let place = (event.file, event.process.pid);
+        self.waits.note(&event);
         match event.what {
-            LockEventKind::Waiting => {
-                self.waits.insert(place, event.at);
-                self.look_due |= self.ghosts.contains(&event.file);
+            LockEventKind::Waiting | LockEventKind::Granted | LockEventKind::WaitEnded | LockEventKind::Released => {
+                self.look_due |= self.ghosts.contains(&event.file)
             }
-            LockEventKind::Granted | LockEventKind::WaitEnded => {
-                self.waits.remove(&place);
-                self.look_due |= self.ghosts.contains(&event.file);
-            }
-            LockEventKind::Released => self.look_due |= self.ghosts.contains(&event.file),
             LockEventKind::Acquired | LockEventKind::Refused => {}
         }
         let released = self.table.apply(&Event::Lock(event.clone()));
@@ -330,15 +326,15 @@ impl<'a> Watcher<'a> {
     /// When the next wait gets long enough to be looked at.
     fn next_hot_check(&self) -> Option<Instant> {
         let hot_after = Settings::default().hot_after;
-        let waits = self.waits.values().map(|since| later(*since, hot_after));
-        let at = waits.chain(self.may_get_hot).min()?;
+        let longest = self.waits.longest().map(|since| later(since, hot_after));
+        let at = longest.into_iter().chain(self.may_get_hot).min()?;
         Some(Instant::now() + at.since(Clock::read().now()))
     }
 
     /// Some wait is long: a look tells whether it is for a ghost, or part of a deadlock.
     fn check_waits(&mut self) {
         let (now, hot_after) = (Clock::read().now(), Settings::default().hot_after);
-        self.waits.retain(|_, since| later(*since, hot_after) > now);
+        self.waits.forget_until(|since| later(since, hot_after) <= now);
         self.may_get_hot = None;
         self.look_due = true;
     }
