@@ -64,6 +64,10 @@ layout! {
     fl_end: "file_lock" "fl_end";
     /// Bytes of the whole struct.
     fl_size: "file_lock" "";
+    /// When a lease that must go is taken away, in jiffies; 0 for never.
+    lease_break_time: "file_lease" "fl_break_time";
+    /// When a lease that must become a read lease does, in jiffies; 0 for never.
+    lease_downgrade_time: "file_lease" "fl_downgrade_time";
     /// Superblock.
     i_sb: "inode" "i_sb";
     /// Inode number.

@@ -51,6 +51,10 @@ pub mod fl {
     pub const CLOSE: u32 = 64;
     /// The request may block.
     pub const SLEEP: u32 = 128;
+    /// A lease that is to become a read lease.
+    pub const DOWNGRADE_PENDING: u32 = 256;
+    /// A lease that is to go.
+    pub const UNLOCK_PENDING: u32 = 512;
     /// Owned by the open file description.
     pub const OFDLCK: u32 = 1024;
 

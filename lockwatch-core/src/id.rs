@@ -181,6 +181,7 @@ mod tests {
                 opened: None,
                 detail: None,
             }],
+            breaking: None,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    lock::{FileId, Kind, OwnerKey},
+    lock::{Breaking, FileId, Kind, OwnerKey},
     observation::{Census, Event, FileSeen, HolderSeen, LockEvent, LockEventKind, LockSeen, Picture, Via, WaitSeen},
     process::{Life, Process, ProcessId},
     ranges::{self, Span},
@@ -52,6 +52,7 @@ struct Held {
     ancestors: Vec<ProcessId>,
     watched: bool,
     holders: Vec<HolderSeen>,
+    breaking: Option<Breaking>,
     /// The numbers of those ancestors that have been seen among the holders.
     parties: Vec<u32>,
     /// Who had the acquirer's number when the lock was first seen, if its start is not known ([`crate::census::Trace`]).
@@ -206,6 +207,7 @@ impl Table {
             ancestors: Vec::new(),
             watched: true,
             holders: Vec::new(),
+            breaking: None,
             parties: Vec::new(),
             tenant: None,
             looked: false,
@@ -325,5 +327,6 @@ fn seen(owned: &Owned, span: &Span<Held>) -> LockSeen {
         ancestors: held.ancestors.clone(),
         watched: held.watched,
         holders: held.holders.clone(),
+        breaking: held.breaking,
     }
 }

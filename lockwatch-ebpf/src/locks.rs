@@ -123,12 +123,24 @@ pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     grant::<K, C>(ctx, request);
 }
 
-/// `generic_delete_lease`.
+/// `break_lease_block`: somebody opens or truncates a file with a lease on it, and waits for the holder to give it up.
+/// `break_lease_unblock` ends the wait; who breaks a lease gets no lock (fs/locks.c __break_lease, 6.18).
+#[inline(always)]
+pub fn on_lease_wait<K: Kernel>(request: &Request) {
+    count(counter::CONTENDED + request.lock.kind);
+    block::<K>(request);
+}
+
+/// `generic_delete_lease`: the owner gives it up. One that goes with its last descriptor, or that the kernel takes
+/// away, has no probe.
 #[inline(always)]
 pub fn on_lease_deleted<K: Kernel>(request: &Request) {
-    let Some((_, gone)) = release(request) else { return };
+    let Some((held, gone)) = release(request) else { return };
     count(counter::RELEASED + request.lock.kind);
-    if gone {
+    if tracing() || gone {
+        let mut request = *request;
+        request.ty = held.ty;
+        let request = &request;
         emit::<K>(request, what::RELEASED, 0);
     }
 }

@@ -60,6 +60,8 @@ probe!("posix_lock_inode", posix_typed, posix_raw, lock);
 probe!("fcntl_setlk", setlk_typed, setlk_raw, setlk);
 probe!("generic_add_lease", lease_typed, lease_raw, lease_added);
 probe!("generic_delete_lease", unlease_typed, unlease_raw, lease_deleted);
+probe!("break_lease_block", breaks_typed, breaks_raw, lease_blocks);
+probe!("break_lease_unblock", broken_typed, broken_raw, lease_unblocks);
 probe!("sched_process_exit", exit_typed, exit_raw, exit);
 probe!("sched_process_fork", fork_typed, fork_raw, fork);
 probe!("sched_process_exec", exec_typed, exec_raw, exec);
@@ -100,6 +102,18 @@ fn lease_deleted<K: Kernel, C: Arguments>(ctx: &C) {
     if let Some(request) = request::<K>(ctx) {
         locks::on_lease_deleted::<K>(&request);
     }
+}
+
+#[inline(always)]
+fn lease_blocks<K: Kernel, C: Arguments>(ctx: &C) {
+    if let Some(request) = request::<K>(ctx) {
+        locks::on_lease_wait::<K>(&request);
+    }
+}
+
+#[inline(always)]
+fn lease_unblocks<K: Kernel, C: Arguments>(_ctx: &C) {
+    locks::end_running_wait::<K>();
 }
 
 #[inline(always)]

@@ -62,6 +62,7 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
         file_seen: FileSeen { path: Some(Text::from(path)), deleted: false, fs: Some(Text::from("ext4")), text: None },
         acquirer: Some(Arc::new(taker.clone())),
         acquired_at: Some(ago(120)),
+        breaking: None,
         holders: vec![holder(taker, 3)],
         holders_complete: true,
         waiters: Vec::new(),

@@ -1,5 +1,6 @@
-//! Watching: `orphans --watch` and `trace`. One loop over what the kernel tells. Locks are never polled;
-//! once a second the counters of lost records are read, and whether anybody still reads our output.
+//! Watching: `orphans --watch` and `trace`. One loop over what the kernel tells. Locks are never polled, but for a
+//! lease without anybody to give it up, whose end no probe tells; once a second the counters of lost records are read,
+//! and whether anybody still reads our output.
 //!
 //! A death whose locks outlive it, the release of a ghost, a long wait: each asks for one look, and what the look
 //! changes is printed. Everything else is answered from the kernel-side tables.
@@ -18,7 +19,7 @@ use std::{
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use lockwatch_core::{
-    lock::FileId,
+    lock::{FileId, Kind},
     observation::{Event, FileSeen, LockEvent, LockEventKind},
     process::{Death, Life, Process, ProcessId},
     report::{Host, Report, Settings, SourceState, SourceStatus, Verdict},
@@ -92,6 +93,8 @@ struct Watcher<'a> {
     concern: HashSet<u32>,
     /// Files with a ghost: a wait for one of them is news.
     ghosts: HashSet<FileId>,
+    /// Whether one of them is a lease: one that ends with its last descriptor says nothing.
+    silent_ghost: bool,
     /// Waits that may get long.
     waits: Waits,
     /// When a lock of the last report may get hot.
@@ -124,6 +127,7 @@ impl<'a> Watcher<'a> {
             host: look::host(&request.proc_root),
             concern: HashSet::new(),
             ghosts: HashSet::new(),
+            silent_ghost: false,
             waits: Waits::default(),
             may_get_hot: None,
             files: HashMap::new(),
@@ -168,6 +172,7 @@ impl<'a> Watcher<'a> {
                         return Ok(());
                     }
                     self.check_losses()?;
+                    self.look_due |= self.silent_ghost;
                 }
                 ready = diagnostics.readable_mut() => {
                     let mut ready = ready.context("poll the diagnostics")?;
@@ -292,6 +297,8 @@ impl<'a> Watcher<'a> {
         let now = report.taken_at;
         report.locks.retain(|lock| select::keeps(self.request, self.chosen.as_ref(), lock));
         self.ghosts = report.locks.iter().filter(|lock| is_ghostly(lock)).map(|lock| lock.file).collect();
+        let lease = |kind| matches!(kind, Kind::Lease | Kind::Delegation);
+        self.silent_ghost = report.locks.iter().any(|lock| is_ghostly(lock) && lease(lock.kind));
         let hot_after = Settings::default().hot_after;
         let colder = report.locks.iter().filter(|lock| is_ghostly(lock) && !lock.hot);
         let waits = colder.flat_map(|lock| &lock.waiters).map(|waiter| waiter.since.unwrap_or(now));

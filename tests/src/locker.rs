@@ -8,6 +8,7 @@
 //! ofd FD r|w START LEN [nb|wait|block]
 //! lease FD r|w
 //! unflock FD    posixun FD START LEN    ofdun FD START LEN    unlease FD
+//! break PATH r|w wait                       opens it, which breaks its lease; ok waiting N, as above
 //! interrupt N                               SIGUSR1 for the thread of wait N
 //! fork SOCKET                               ok PID; the child connects to SOCKET and takes its commands there
 //! spawn PROGRAM [ARG…]                      ok PID; it inherits every descriptor opened without cloexec

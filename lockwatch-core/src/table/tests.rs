@@ -57,6 +57,7 @@ fn flock(acquirer: ProcessId, holders: &[ProcessId]) -> LockSeen {
         ancestors: Vec::new(),
         watched: false,
         holders: holders.iter().map(|p| fd(*p)).collect(),
+        breaking: None,
     }
 }
 

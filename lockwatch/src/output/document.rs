@@ -8,7 +8,7 @@ mod people;
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    lock::{Device, FileId},
+    lock::{Breaking, Device, FileId, Mode},
     observation::FileSeen,
     report::{LockReport, Report, SourceStatus},
     text::Text,
@@ -93,6 +93,7 @@ pub(crate) struct LockObject<'a> {
     file: FileObject<'a>,
     acquirer: Option<Acquirer<'a>>,
     acquired_at: Option<At>,
+    breaking: Option<BreakingObject>,
     holders: Vec<HolderObject<'a>>,
     holders_complete: bool,
     waiters: Vec<WaiterObject<'a>>,
@@ -113,6 +114,7 @@ impl<'a> LockObject<'a> {
             file: FileObject::new(lock.file, Some(&lock.file_seen)),
             acquirer: lock.acquirer.as_deref().map(Acquirer::new),
             acquired_at: lock.acquired_at.map(At),
+            breaking: lock.breaking.map(BreakingObject::new),
             holders: lock.holders.iter().map(HolderObject::new).collect(),
             holders_complete: lock.holders_complete,
             waiters: lock.waiters.iter().map(WaiterObject::new).collect(),
@@ -122,6 +124,19 @@ impl<'a> LockObject<'a> {
             deadlock: lock.deadlock,
             evidence: &lock.evidence,
         }
+    }
+}
+
+/// A lease that its holder has been asked to give up.
+#[derive(Serialize)]
+struct BreakingObject {
+    to: &'static str,
+    deadline: Option<At>,
+}
+
+impl BreakingObject {
+    fn new(breaking: Breaking) -> Self {
+        Self { to: breaking.to.map_or("none", Mode::name), deadline: breaking.deadline.map(At) }
     }
 }
 

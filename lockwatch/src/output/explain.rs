@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use lockwatch_core::{
+    lock::Breaking,
     observation::Via,
     process::{Life, Process},
     report::{Cause, Holder, LockReport, Report, Verdict, Waiter},
@@ -186,12 +187,30 @@ fn facts(lock: &LockReport, now: Timestamp) -> Vec<(&'static str, String)> {
             }
         }
     }
+    facts.extend(lock.breaking.map(|breaking| ("breaking", being_broken(breaking, now))));
     facts.extend(lock.holders.iter().map(|holder| ("kept by", keeper(holder))));
     if !lock.holders_complete {
         facts.push(("kept by", "perhaps by others that lockwatch may not see".to_owned()));
     }
     facts.extend(lock.waiters.iter().map(|waiter| ("waiting", wait(waiter, now))));
     facts
+}
+
+/// What becomes of a lease that somebody opens the file against.
+fn being_broken(breaking: Breaking, now: Timestamp) -> String {
+    let to = match breaking.to {
+        Some(mode) => format!("become a {mode} lease"),
+        None => "go".to_owned(),
+    };
+    let end = match breaking.deadline {
+        Some(at) if at > now => format!(
+            "; whoever waits gets in at the latest at {at}, in {} (fs.lease-break-time)",
+            words::duration(at.since(now))
+        ),
+        Some(at) => format!("; its time was over at {at}, and the next who opens the file takes it away"),
+        None => "; how long the kernel waits is in /proc/sys/fs/lease-break-time".to_owned(),
+    };
+    format!("somebody opens or truncates the file, so the lease must {to}{end}")
 }
 
 /// `pid 4711 (locksmith) /usr/bin/locksmith, locksmith.service, uid 0`.

@@ -36,6 +36,7 @@ pub(super) enum Command {
     Timer(u32, OnAlarm),
     Crash(Vec<u8>),
     Eat,
+    Break { path: Vec<u8>, flags: c_int },
 }
 
 impl Command {
@@ -98,6 +99,14 @@ impl Command {
             "timer" => Command::Timer(words.number("milliseconds")?, words.on_alarm()?),
             "crash" => Command::Crash(words.bytes("a directory")?),
             "eat" => Command::Eat,
+            "break" => {
+                let path = words.bytes("a path")?;
+                let flags = if words.lock()? == libc::F_WRLCK { libc::O_RDWR } else { libc::O_RDONLY };
+                match words.patience()? {
+                    Patience::InThread => Command::Break { path, flags },
+                    _ => bail!("break: wait"),
+                }
+            }
             other => bail!("unknown command: {other}"),
         };
         match words.0.next() {

@@ -74,11 +74,13 @@ const fn probe(
     Probe { category, point, typed, raw, classic, required, on_demand: false }
 }
 
-const PROBES: [Probe; 11] = [
+const PROBES: [Probe; 13] = [
     probe("filelock", "flock_lock_inode", "flock_typed", "flock_raw", Some("flock_classic"), true),
     probe("filelock", "posix_lock_inode", "posix_typed", "posix_raw", Some("posix_classic"), true),
     probe("filelock", "generic_add_lease", "lease_typed", "lease_raw", None, false),
     probe("filelock", "generic_delete_lease", "unlease_typed", "unlease_raw", None, false),
+    probe("filelock", "break_lease_block", "breaks_typed", "breaks_raw", None, false),
+    probe("filelock", "break_lease_unblock", "broken_typed", "broken_raw", None, false),
     probe("sched", "sched_process_exit", "exit_typed", "exit_raw", Some("exit_classic"), true),
     probe("sched", "sched_process_fork", "fork_typed", "fork_raw", None, false),
     probe("sched", "sched_process_exec", "exec_typed", "exec_raw", Some("exec_classic"), false),
@@ -122,8 +124,11 @@ fn log_level() -> u8 {
 }
 
 fn resolve(btf: &Btf) -> Result<Layout> {
-    let layout = Layout::resolve(|ty, path| btf.offset(ty, path));
-    let optional = ["task_last_arrival"];
+    let layout = Layout::resolve(|ty, path| match (btf.offset(ty, path), ty) {
+        (None, "file_lease") => btf.offset("file_lock", path), // before 6.9 a lease was a lock like others
+        (found, _) => found,
+    });
+    let optional = ["task_last_arrival", "lease_break_time", "lease_downgrade_time"];
     let missing: Vec<_> = layout.missing().filter(|name| !optional.contains(name)).collect();
     if !missing.is_empty() {
         bail!("this kernel's BTF lacks {}", missing.join(", "));

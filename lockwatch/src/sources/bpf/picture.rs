@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, process_flag};
+use lockwatch_common::{ANCESTORS, FdRecord, ProcessKey, ProcessValue, WalkRecord, fl, process_flag};
 use lockwatch_core::{
-    lock::{FileId, OwnerKey, Range},
+    lock::{Breaking, FileId, Mode, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Death, Exit, Life, Origin, Process, ProcessId},
     text::Text,
@@ -145,7 +145,18 @@ fn lock(record: &WalkRecord, people: &mut People) -> LockSeen {
         ancestors,
         watched,
         holders,
+        breaking: breaking(record, people.clock),
     }
+}
+
+/// A lease of which the kernel has asked its holder to give it up: fs/locks.c target_leasetype, 6.18.
+fn breaking(record: &WalkRecord, clock: &Clock) -> Option<Breaking> {
+    let to = match record.flags & (fl::UNLOCK_PENDING | fl::DOWNGRADE_PENDING) {
+        0 => return None,
+        fl::DOWNGRADE_PENDING => Some(Mode::Read),
+        _ => None,
+    };
+    Some(Breaking { to, deadline: (record.deadline_ns != 0).then(|| clock.at_boot_ns(record.deadline_ns)) })
 }
 
 fn wait(record: &WalkRecord, people: &mut People) -> WaitSeen {
