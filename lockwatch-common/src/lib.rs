@@ -58,6 +58,9 @@ pub mod fl {
     /// Owned by the open file description.
     pub const OFDLCK: u32 = 1024;
 
+    /// Not the kernel's: the file system keeps the lock to itself.
+    pub const REMOTE: u32 = 1 << 31;
+
     /// The kind that the bits say, in [`crate::kind`]'s numbers.
     pub const fn kind(flags: u32) -> u32 {
         if flags & OFDLCK != 0 {
@@ -104,4 +107,6 @@ pub mod what {
 pub mod mode {
     /// Every lock operation goes to the ring, not only waits: somebody traces.
     pub const TRACE: u32 = 1;
+    /// Some file systems may keep locks to themselves: the map `REMOTE` has their devices.
+    pub const REMOTE: u32 = 2;
 }

@@ -199,6 +199,8 @@ pub struct LockEvent {
     pub process: ProcessId,
     /// Its command name then.
     pub comm: Text,
+    /// Whether its file system keeps the lock to itself, so that no picture shows it.
+    pub remote: bool,
     /// How long the request had waited, for `Granted` and `WaitEnded`, in nanoseconds.
     pub waited_ns: Option<u64>,
 }

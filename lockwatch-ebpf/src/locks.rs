@@ -9,8 +9,8 @@ use lockwatch_common::{
 };
 
 use crate::{
-    kernel::{Kernel, Probed, at, now, tracing},
-    maps::{EVENTS, HELD, WAITS, count},
+    kernel::{Kernel, Probed, at, now, remote_locks, tracing},
+    maps::{EVENTS, HELD, LOCAL, REMOTE, WAITS, count},
     tasks,
 };
 
@@ -61,6 +61,9 @@ impl Request {
 pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) {
     if request.flags & fl::ACCESS != 0 {
         return;
+    }
+    if remote_locks() && request.flags & fl::POSIX != 0 && request.flags & fl::CLOSE == 0 && is_remote(request) {
+        let _ = LOCAL.insert(bpf_get_current_pid_tgid() as u32, 1, 0);
     }
     let kind = if request.lock.kind < counter::KINDS { request.lock.kind } else { kind::LEASE };
     if request.ty == ty::UNLOCK {
@@ -148,9 +151,30 @@ pub fn on_lease_deleted<K: Kernel>(request: &Request) {
 /// -ERESTARTSYS (include/linux/errno.h): a signal came. Whether the wait goes on is known when it is delivered.
 const RESTART: i32 = -512;
 
-/// `fcntl_setlk`, on demand: a POSIX wait that ends with an error.
+/// -EAGAIN.
+const REFUSED: i32 = -11;
+
+/// Whether the file system may keep the lock to itself.
+#[inline(always)]
+fn is_remote(request: &Request) -> bool {
+    REMOTE.get_ptr(request.lock.device).is_some()
+}
+
+/// `fcntl_setlk`, on demand: a POSIX wait that ends with an error, and all that is ever heard of a lock that its file
+/// system keeps to itself. If the kernel keeps it, `posix_lock_inode` has come before.
 #[inline(always)]
 pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
+    if remote_locks() && is_remote(request) && LOCAL.remove(bpf_get_current_pid_tgid() as u32).is_err() {
+        let mut request = *request;
+        request.flags |= fl::REMOTE;
+        match (ret, request.ty) {
+            (0, ty::UNLOCK) => emit::<K>(&request, what::RELEASED, 0),
+            (0, _) => emit::<K>(&request, what::ACQUIRED, 0),
+            (REFUSED, _) => emit::<K>(&request, what::REFUSED, 0),
+            _ => {}
+        }
+        return;
+    }
     if ret < 0
         && ret != RESTART
         && let Some(wait) = end_wait()

@@ -217,7 +217,10 @@ impl<'a> Watcher<'a> {
             }
             LockEventKind::Acquired | LockEventKind::Refused => {}
         }
-        let released = self.table.apply(&Event::Lock(event.clone()));
+        let released = match event.remote {
+            true => Vec::new(), // the table has what the kernel has
+            false => self.table.apply(&Event::Lock(event.clone())),
+        };
         if self.purpose == Purpose::Trace && self.wanted(&event) {
             let held_ns = released
                 .iter()

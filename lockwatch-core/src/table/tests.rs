@@ -91,6 +91,7 @@ fn event(seconds: u64, what: LockEventKind, process: ProcessId, owner: u64) -> L
         owner: OwnerKey(owner),
         process,
         comm: Text::from("newcomer"),
+        remote: false,
         waited_ns: None,
     }
 }

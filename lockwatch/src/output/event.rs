@@ -196,6 +196,9 @@ fn lock_event(event: &LockEvent, file: Option<&FileSeen>, held_ns: Option<u64>) 
         event.process.pid,
         event.comm
     );
+    if event.remote {
+        text += ", kept by its file system and so in no list";
+    }
     if let Some(waited) = event.waited_ns {
         text += &format!(", waited {}", words::duration(Duration::from_nanos(waited)));
     }
@@ -247,6 +250,7 @@ mod tests {
             owner: OwnerKey(1),
             process: ProcessId { pid: 4711, start: None },
             comm: Text::from("lock\u{202e}er\n"),
+            remote: false,
             waited_ns: Some(1_500_000_000),
         }
     }

@@ -71,6 +71,7 @@ mod tests {
             owner: OwnerKey(1),
             process: ProcessId { pid, start: None },
             comm: Text::from("x"),
+            remote: false,
             waited_ns: (waited > 0).then_some(waited),
         }
     }

@@ -52,7 +52,8 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
     match *event {
         Event::Lock { event, file, process, id, held_ns } => {
             let what = (event.kind, event.mode, event.range);
-            object.lock = Some(AnyLock::Short(ShortLock::new(id.map(|id| id.0.as_str()), what, event.file, file)));
+            object.lock =
+                Some(AnyLock::Short(ShortLock::new(id.map(|id| id.0.as_str()), what, event.file, file, event.remote)));
             object.process = Some(match process {
                 Some(process) => AnyProcess::Full(Box::new(Acquirer::new(process))),
                 None => AnyProcess::Named(Named::new(event.process.pid, &event.comm)),
@@ -82,6 +83,8 @@ struct ShortLock<'a> {
     mode: &'static str,
     range: RangeObject,
     file: FileObject<'a>,
+    /// Its file system keeps it to itself.
+    remote: bool,
 }
 
 impl<'a> ShortLock<'a> {
@@ -90,8 +93,9 @@ impl<'a> ShortLock<'a> {
         (kind, mode, range): (Kind, Mode, Range),
         file: FileId,
         seen: Option<&'a FileSeen>,
+        remote: bool,
     ) -> Self {
         let range = RangeObject::new(range);
-        Self { id, kind: kind.name(), mode: mode.name(), range, file: FileObject::new(file, seen) }
+        Self { id, kind: kind.name(), mode: mode.name(), range, file: FileObject::new(file, seen), remote }
     }
 }

@@ -3,11 +3,14 @@
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
+    maps::HashMap,
     programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
 };
 use lockwatch_common::{Layout, TraceLayout, Wire, mode};
+use lockwatch_core::lock::Device;
 
 use super::{btf::Btf, tracefs};
+use crate::sources::remote;
 
 /// The object that `build.rs` made; empty when there was no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwatch.bpf.o"));
@@ -97,7 +100,11 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
         bail!("this lockwatch was built without eBPF");
     }
     let layout = resolve(&Btf::parse(btf)?)?;
-    let mode = if purpose == Purpose::Trace { mode::TRACE } else { 0 };
+    let mode = match purpose {
+        Purpose::Trace if !remote::mounts().is_empty() => mode::TRACE | mode::REMOTE,
+        Purpose::Trace => mode::TRACE,
+        Purpose::Look | Purpose::Watch => 0,
+    };
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
@@ -109,7 +116,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
         .override_global("MODE", &mode, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if purpose == Purpose::Look {
-        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED", "VICTIMS"] {
+        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED", "VICTIMS", "REMOTE", "LOCAL"] {
             loader.map_max_entries(map, 1);
         }
     }
@@ -155,6 +162,9 @@ pub fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, purpose: Purpose, only: Option<Wa
 
 fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Result<Vec<String>> {
     let mut without = Vec::new();
+    if purpose == Purpose::Trace {
+        note_remote(ebpf)?;
+    }
     for probe in PROBES.iter().filter(|probe| !probe.on_demand || purpose == Purpose::Trace) {
         let attached = attach_one(ebpf, probe, way, btf).with_context(|| format!("probe {}", probe.point));
         match attached {
@@ -167,6 +177,17 @@ fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Re
         }
     }
     Ok(without)
+}
+
+/// Tells the probes which file systems may keep locks to themselves.
+fn note_remote(ebpf: &mut Ebpf) -> Result<()> {
+    let map = ebpf.map_mut("REMOTE").context("map REMOTE")?;
+    let mut devices: HashMap<_, u32, u32> = HashMap::try_from(map)?;
+    for Device { major, minor } in remote::mounts().into_iter().map(|mount| mount.device) {
+        // The kernel's own encoding: MKDEV of include/linux/kdev_t.h. Where the table is full, the rest is not told of.
+        let _ = devices.insert(major << 20 | minor, 1, 0);
+    }
+    Ok(())
 }
 
 fn attach_one(ebpf: &mut Ebpf, probe: &Probe, way: Way, btf: &aya::Btf) -> Result<()> {
