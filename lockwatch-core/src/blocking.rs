@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
+    circles::components,
     lock::{FileId, Kind, Mode},
     observation::{LockSeen, WaitSeen},
     process::ProcessId,
@@ -58,14 +59,28 @@ pub fn behind(waits: &[WaitSeen]) -> Vec<Vec<u32>> {
 /// the lock alive, over all kinds (the kernel looks for cycles of POSIX locks only). `blockers` is [`blockers`] of
 /// the same `waits`; `holders[i]` are the numbers of the processes that keep lock `i` alive.
 ///
-/// A process that waits for a lock which it keeps alive itself is a cycle too. The graph knows processes, not threads:
-/// another thread may still break the cycle.
-pub fn deadlocked(blockers: &[Vec<usize>], waits: &[WaitSeen], holders: &[Vec<u32>]) -> Vec<bool> {
+/// The graph knows processes, not threads, as the kernel's own search does (fs/locks.c posix_locks_deadlock, 6.18):
+/// another thread of a process on the cycle may still break it. Where a process waits for a lock that it keeps alive
+/// itself that is the common case: one thread works, another waits. So such a lock is deadlocked only if the process is
+/// known to have no thread that does not wait; `threads` tells how many a process has.
+pub fn deadlocked(
+    blockers: &[Vec<usize>],
+    waits: &[WaitSeen],
+    holders: &[Vec<u32>],
+    threads: impl Fn(u32) -> Option<u32>,
+) -> Vec<bool> {
     // Who does not wait is on no cycle, so the waiting processes are all the nodes there are.
     let mut nodes: HashMap<u32, usize> = HashMap::new();
+    let mut requests: Vec<u32> = Vec::new();
     for process in waits.iter().filter_map(|wait| wait.process) {
-        let next = nodes.len();
-        nodes.entry(process.pid).or_insert(next);
+        let node = *nodes.entry(process.pid).or_insert(requests.len());
+        requests.resize(nodes.len(), 0);
+        // A thread sleeps in one request at a time.
+        requests[node] += 1;
+    }
+    let mut stuck = vec![false; nodes.len()];
+    for (&pid, &node) in &nodes {
+        stuck[node] = threads(pid).is_some_and(|threads| threads <= requests[node]);
     }
     let waiting_holders: Vec<Vec<usize>> =
         holders.iter().map(|pids| pids.iter().filter_map(|pid| nodes.get(pid).copied()).collect()).collect();
@@ -89,7 +104,8 @@ pub fn deadlocked(blockers: &[Vec<usize>], waits: &[WaitSeen], holders: &[Vec<u3
 
     let mut deadlocked = vec![false; holders.len()];
     for (from, lock) in edges() {
-        let on_cycle = |holders: &Vec<usize>| holders.iter().any(|&to| component[to] == component[from]);
+        let closes = |to: usize| if to == from { stuck[from] } else { component[to] == component[from] };
+        let on_cycle = |holders: &Vec<usize>| holders.iter().any(|&to| closes(to));
         if waiting_holders.get(lock).is_some_and(on_cycle) {
             deadlocked[lock] = true;
         }
@@ -139,47 +155,6 @@ fn sort_the_dated(queue: &mut [usize], waits: &[WaitSeen]) {
     }
 }
 
-/// The strongly connected component of each node: Tarjan's algorithm, with a stack of its own instead of recursion,
-/// because a chain of waiters may be as long as the host has processes.
-fn components(graph: &[Vec<usize>]) -> Vec<usize> {
-    const UNSEEN: usize = usize::MAX;
-    let mut component = vec![UNSEEN; graph.len()];
-    let (mut number, mut low) = (vec![UNSEEN; graph.len()], vec![0; graph.len()]);
-    let (mut open, mut path) = (Vec::new(), Vec::new());
-    let mut seen = 0;
-    for root in 0..graph.len() {
-        if number[root] == UNSEEN {
-            path.push((root, 0));
-        }
-        while let Some((node, edge)) = path.pop() {
-            if edge == 0 {
-                (number[node], low[node]) = (seen, seen);
-                seen += 1;
-                open.push(node);
-            } else {
-                low[node] = low[node].min(low[graph[node][edge - 1]]);
-            }
-            // Low numbers of finished components must not count, so those neighbours are passed over.
-            let next = (edge..graph[node].len()).find(|&e| component[graph[node][e]] == UNSEEN);
-            if let Some(e) = next {
-                let to = graph[node][e];
-                path.push((node, e + 1));
-                if number[to] == UNSEEN {
-                    path.push((to, 0));
-                }
-            } else if low[node] == number[node] {
-                while let Some(member) = open.pop() {
-                    component[member] = node;
-                    if member == node {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-    component
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +164,6 @@ mod tests {
     };
     use Kind::{Delegation, Flock, Lease, Ofd, Posix};
     use Mode::{Read, Write};
-    use proptest::prelude::*;
 
     const ALL: (u64, Option<u64>) = (0, None);
 
@@ -231,7 +205,7 @@ mod tests {
         let waits: Vec<_> = waits.iter().copied().map(wait).collect();
         let found = blockers(&locks, &waits);
         assert_eq!(found, expect);
-        let dead = deadlocked(&found, &waits, &holders);
+        let dead = deadlocked(&found, &waits, &holders, |_| Some(1));
         let dead: Vec<_> = (0..locks.len()).filter(|&i| dead[i]).collect();
         assert_eq!(dead, expect_deadlocked);
     }
@@ -283,8 +257,51 @@ mod tests {
     fn any_holder_may_close_the_cycle() {
         let waits = [wait((2, Flock, Write, ALL, 10)), wait((1, Flock, Write, ALL, 11))];
         let found = [vec![1], vec![0]];
-        assert_eq!(deadlocked(&found, &waits, &[vec![9, 10], vec![11, 99]]), [true, true]);
-        assert_eq!(deadlocked(&found, &waits, &[vec![9], vec![11]]), [false, false]);
+        let deadlocked = |holders: &[Vec<u32>]| deadlocked(&found, &waits, holders, |_| Some(1));
+        assert_eq!(deadlocked(&[vec![9, 10], vec![11, 99]]), [true, true]);
+        assert_eq!(deadlocked(&[vec![9], vec![11]]), [false, false]);
+    }
+
+    #[test]
+    fn longer_cycles_and_what_hangs_on_them() {
+        // Five processes over three kinds, of which two wait through read locks of several readers; a chain beside it.
+        let locks = [
+            (1, Flock, Write, ALL, 10),
+            (2, Posix, Write, (0, Some(9)), 11),
+            (3, Ofd, Read, ALL, 12),
+            (3, Ofd, Read, ALL, 50),
+            (4, Flock, Read, ALL, 13),
+            (5, Posix, Write, (5, Some(5)), 14),
+            (6, Flock, Write, ALL, 60),
+        ];
+        let waits = [
+            (2, Posix, Read, (9, Some(12)), 10),
+            (3, Posix, Write, ALL, 11),
+            (4, Flock, Write, ALL, 12),
+            (5, Ofd, Write, ALL, 13),
+            (1, Flock, Write, ALL, 14),
+            // 60 waits for a deadlocked lock and has one of its own, for which 61 waits: neither is on the cycle.
+            (1, Flock, Write, ALL, 60),
+            (6, Flock, Write, ALL, 61),
+        ];
+        let blockers: &[&[usize]] = &[&[1], &[2, 3], &[4], &[5], &[0], &[0], &[6]];
+        check(&locks, &waits, blockers, &[0, 1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn a_process_waits_for_itself_only_with_all_of_its_threads() {
+        let check = |threads: Option<u32>, pids: [u32; 4], expect: [bool; 2]| {
+            let waits = [wait((2, Flock, Write, ALL, pids[2])), wait((1, Flock, Write, ALL, pids[3]))];
+            let holders = [vec![pids[0]], vec![pids[1]]];
+            assert_eq!(deadlocked(&[vec![1], vec![0]], &waits, &holders, |_| threads), expect, "{threads:?} {pids:?}");
+        };
+        check(Some(2), [10, 10, 10, 10], [true, true]);
+        check(Some(3), [10, 10, 10, 10], [false, false]);
+        check(None, [10, 10, 10, 10], [false, false]);
+        // Between processes the other threads are not asked.
+        check(Some(3), [10, 11, 10, 11], [true, true]);
+        check(Some(1), [10, 11, 11, 10], [true, true]);
+        check(Some(2), [10, 11, 11, 10], [false, false]);
     }
 
     #[test]
@@ -310,33 +327,8 @@ mod tests {
         let locks: Vec<_> = (0..100_000).map(|i| lock((i, Flock, Write, ALL, i as u32 + 1))).collect();
         let waits: Vec<_> = (0..1000).map(|i| wait(((i + 1) % 1000, Flock, Write, ALL, i as u32 + 1))).collect();
         let holders: Vec<_> = (0..100_000).map(|i| vec![i + 1]).collect();
-        let dead = deadlocked(&blockers(&locks, &waits), &waits, &holders);
+        let dead = deadlocked(&blockers(&locks, &waits), &waits, &holders, |_| None);
         assert_eq!(dead.iter().filter(|dead| **dead).count(), 1000);
         assert!(behind(&waits).iter().all(Vec::is_empty));
-    }
-
-    proptest! {
-        #[test]
-        fn components_are_the_nodes_that_reach_each_other(
-            edges in prop::collection::vec((0..8_usize, 0..8_usize), 0..20)
-        ) {
-            let mut graph = vec![Vec::new(); 8];
-            let mut reach = [[false; 8]; 8];
-            for &(from, to) in &edges {
-                graph[from].push(to);
-                reach[from][to] = true;
-            }
-            for via in 0..8 {
-                for from in 0..8 {
-                    for to in 0..8 {
-                        reach[from][to] |= reach[from][via] && reach[via][to];
-                    }
-                }
-            }
-            let component = components(&graph);
-            for (a, b) in (0..8).flat_map(|a| (0..8).map(move |b| (a, b))) {
-                prop_assert_eq!(component[a] == component[b], a == b || (reach[a][b] && reach[b][a]));
-            }
-        }
     }
 }

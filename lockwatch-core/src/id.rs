@@ -4,7 +4,8 @@ use std::{cmp::Reverse, collections::HashSet, fmt};
 
 use crate::{
     lock::{FileId, Kind, Mode, Range},
-    observation::LockSeen,
+    observation::HolderSeen,
+    process::ProcessId,
     time::StartTime,
 };
 
@@ -23,26 +24,47 @@ impl fmt::Display for LockId {
 /// A name is a hash of what every source knows of a lock, and of its rank among locks that are equal in all that.
 /// Equals are ranked by their holders, then oldest first, so that a new one does not rename the others. When two
 /// different locks meet in one name (40 bits: one list of 100,000 in 200), the one that sorts later is hashed again.
-pub fn assign(boot_id: &str, locks: &[LockSeen]) -> Vec<LockId> {
-    let mut order: Vec<(Key, Reverse<usize>)> =
-        locks.iter().enumerate().map(|(i, lock)| (Key::of(lock), Reverse(i))).collect();
+pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -> Vec<LockId> {
+    let mut order: Vec<(Key, Reverse<usize>)> = Vec::new();
+    let mut held_by: Vec<&[HolderSeen]> = Vec::new();
+    for (i, lock) in locks.into_iter().enumerate() {
+        order.push((Key::of(&lock), Reverse(i)));
+        held_by.push(lock.holders);
+    }
     order.sort_unstable();
 
-    let mut ids = vec![LockId(String::new()); locks.len()];
-    let mut taken = HashSet::with_capacity(locks.len());
+    let boot = Hash::START.text(boot_id);
+    let mut ids = vec![LockId(String::new()); order.len()];
+    let mut taken = HashSet::with_capacity(order.len());
     for equals in order.chunk_by_mut(|(a, _), (b, _)| a == b) {
         // Most have no equal, and their holders need not be listed. The sort is stable: the oldest stay first.
         if equals.len() > 1 {
-            equals.sort_by_cached_key(|(_, Reverse(i))| holders(&locks[*i]));
+            equals.sort_by_cached_key(|(_, Reverse(i))| in_order(held_by[*i]));
         }
         for ((key, Reverse(i)), rank) in equals.iter().zip(0..) {
             // Ends: more attempts than there are locks cannot all be taken by them.
-            let fresh =
-                (0..).map(|attempt| key.hash(boot_id, rank, attempt) >> UNUSED_BITS).find(|id| taken.insert(*id));
+            let fresh = (0..).map(|attempt| key.hash(boot, rank, attempt) >> UNUSED_BITS).find(|id| taken.insert(*id));
             ids[*i] = LockId(spell(fresh.unwrap_or_default()));
         }
     }
     ids
+}
+
+/// A lock, as far as its name depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// On which file.
+    pub file: FileId,
+    /// Which kind of lock.
+    pub kind: Kind,
+    /// Shared or exclusive.
+    pub mode: Mode,
+    /// On which bytes.
+    pub range: Range,
+    /// Who took it.
+    pub acquirer: Option<ProcessId>,
+    /// What keeps it alive.
+    pub holders: &'a [HolderSeen],
 }
 
 /// What [`find`] found.
@@ -92,40 +114,48 @@ struct Key {
 }
 
 impl Key {
-    fn of(lock: &LockSeen) -> Self {
+    fn of(lock: &Subject) -> Self {
         let acquirer = lock.acquirer.filter(|_| lock.kind != Kind::Ofd).map(|process| process.pid);
         Self { file: lock.file, kind: lock.kind, mode: lock.mode, range: lock.range, acquirer }
     }
 
-    /// FNV-1a, 64 bits, over the fields at fixed widths; then an avalanche (the finalizer of MurmurHash3), because
-    /// FNV's upper bits hardly feel its last bytes. Written out: `std`'s hasher may change with the compiler.
-    fn hash(&self, boot_id: &str, rank: u64, attempt: u64) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut feed = |bytes: &[u8]| {
-            for b in bytes {
-                hash = (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
-        // NUL ends what has no fixed width.
-        for text in [boot_id, self.kind.name(), self.mode.name()] {
-            feed(text.as_bytes());
-            feed(&[0]);
-        }
+    fn hash(&self, boot: Hash, rank: u64, attempt: u64) -> u64 {
         let device = (u64::from(self.file.device.major) << 32) | u64::from(self.file.device.minor);
         let acquirer = self.acquirer.map_or(u64::MAX, u64::from);
-        for number in [device, self.file.inode, self.range.start, self.range.last(), acquirer, rank, attempt] {
-            feed(&number.to_le_bytes());
-        }
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        let numbers = [device, self.file.inode, self.range.start, self.range.last(), acquirer, rank, attempt];
+        let words = boot.text(self.kind.name()).text(self.mode.name());
+        numbers.iter().fold(words, |hash, number| hash.bytes(&number.to_le_bytes())).end()
+    }
+}
+
+/// FNV-1a, 64 bits, over fields at fixed widths. Written out: `std`'s hasher may change with the compiler.
+#[derive(Clone, Copy)]
+struct Hash(u64);
+
+impl Hash {
+    const START: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    fn bytes(self, bytes: &[u8]) -> Self {
+        Self(bytes.iter().fold(self.0, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    /// NUL ends what has no fixed width.
+    fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes()).bytes(&[0])
+    }
+
+    /// An avalanche (the finalizer of MurmurHash3), because FNV's upper bits hardly feel its last bytes.
+    fn end(self) -> u64 {
+        let hash = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         hash ^ (hash >> 33)
     }
 }
 
-/// A lock's holders in an order that does not depend on who listed them.
-fn holders(lock: &LockSeen) -> Vec<(Option<u32>, Option<StartTime>, Option<u32>)> {
+/// Holders in an order that does not depend on who listed them.
+fn in_order(holders: &[HolderSeen]) -> Vec<(Option<u32>, Option<StartTime>, Option<u32>)> {
     let mut all: Vec<_> =
-        lock.holders.iter().map(|h| (h.process.map(|p| p.pid), h.process.and_then(|p| p.start), h.fd)).collect();
+        holders.iter().map(|h| (h.process.map(|p| p.pid), h.process.and_then(|p| p.start), h.fd)).collect();
     all.sort_unstable();
     all
 }
@@ -157,9 +187,17 @@ mod tests {
     use super::*;
     use crate::{
         lock::{Device, OwnerKey},
-        observation::{HolderSeen, Via},
-        process::ProcessId,
+        observation::{LockSeen, Via},
     };
+
+    fn subject(lock: &LockSeen) -> Subject<'_> {
+        let &LockSeen { file, kind, mode, range, acquirer, ref holders, .. } = lock;
+        Subject { file, kind, mode, range, acquirer, holders }
+    }
+
+    fn names(boot_id: &str, locks: &[LockSeen]) -> Vec<LockId> {
+        assign(boot_id, locks.iter().map(subject))
+    }
 
     fn lock(kind: Kind, inode: u64, pid: u32, holder: u32) -> LockSeen {
         let process = |pid| ProcessId { pid, start: None };
@@ -188,34 +226,34 @@ mod tests {
     /// The expected name was computed by another program, from the description at `Key::hash`.
     #[test]
     fn a_name_stays_what_it_was_in_older_versions() {
-        let ids = assign("c0ffee", &[lock(Kind::Flock, 7, 4711, 1)]);
+        let ids = names("c0ffee", &[lock(Kind::Flock, 7, 4711, 1)]);
         assert_eq!(ids, [LockId("9cmt-v1ec".to_owned())]);
     }
 
     #[test]
     fn every_source_gives_the_same_names() {
         let [a, b, c] = [(1, 10), (2, 20), (2, 30)].map(|(inode, holder)| lock(Kind::Flock, inode, 5, holder));
-        let one = assign("boot", &[a.clone(), b.clone(), c.clone()]);
-        let other = assign("boot", &[c, a.clone(), b]);
+        let one = names("boot", &[a.clone(), b.clone(), c.clone()]);
+        let other = names("boot", &[c, a.clone(), b]);
         assert_eq!([&one[0], &one[1], &one[2]], [&other[1], &other[2], &other[0]]);
         assert_ne!(one[1], one[2]);
-        assert_ne!(assign("another boot", &[a])[0], one[0]);
+        assert_ne!(names("another boot", &[a])[0], one[0]);
 
         let seen = |acquirer| LockSeen { acquirer, ..lock(Kind::Ofd, 1, 5, 5) };
-        let by_bpf = assign("boot", &[seen(Some(ProcessId { pid: 5, start: None }))]);
-        assert_eq!(by_bpf, assign("boot", &[seen(None)]), "/proc/locks does not know who took an OFD lock");
+        let by_bpf = names("boot", &[seen(Some(ProcessId { pid: 5, start: None }))]);
+        assert_eq!(by_bpf, names("boot", &[seen(None)]), "/proc/locks does not know who took an OFD lock");
     }
 
     #[test]
     fn a_newer_equal_does_not_rename_the_older() {
         let old = lock(Kind::Flock, 1, 5, 5);
-        assert_eq!(assign("boot", &[old.clone(), old.clone()])[1], assign("boot", &[old])[0]);
+        assert_eq!(names("boot", &[old.clone(), old.clone()])[1], names("boot", &[old])[0]);
     }
 
     #[test]
     fn no_two_locks_share_a_name() {
         let locks: Vec<_> = (0..100_000).map(|i| lock(Kind::Flock, i / 4, (i / 2) as u32, 1)).collect();
-        let ids = assign("boot", &locks);
+        let ids = names("boot", &locks);
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), locks.len());
         assert!(ids.iter().all(|id| id.0.len() == 9 && id.0.as_bytes()[4] == b'-'));
     }

@@ -133,8 +133,12 @@ pub struct WaitSeen {
 /// What is known of a locked file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileSeen {
-    /// Where it is, or was when it was deleted.
+    /// Where it is, or was when it was deleted; `None` where no name is known to lead to it.
     pub path: Option<Text>,
+    /// The process for which that path is true, if it is not true for us: it lives in another mount namespace.
+    pub path_of: Option<u32>,
+    /// What the kernel calls a file that has no path anywhere: `memfd:cache`, `pipe:[4711]`.
+    pub label: Option<Text>,
     /// Whether that name is gone.
     pub deleted: bool,
     /// The file system's type (`ext4`).

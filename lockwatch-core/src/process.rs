@@ -4,7 +4,7 @@ mod exit;
 
 use std::fmt;
 
-pub use self::exit::{Exit, Origin, signal_name};
+pub use self::exit::{Exit, Raised, signal_name};
 use crate::{
     lock::FileId,
     text::Text,
@@ -37,16 +37,28 @@ pub struct Process {
     pub exe_file: Option<FileId>,
     /// Real user id.
     pub uid: Option<u32>,
-    /// systemd unit, from the cgroup's path.
+    /// systemd unit of the system's manager, from the cgroup's path.
     pub unit: Option<Text>,
+    /// Unit of a user's own manager, below that.
+    pub user_unit: Option<Text>,
+    /// The innermost slice above the unit.
+    pub slice: Option<Text>,
     /// Container id, from the cgroup's path.
     pub container: Option<Text>,
+    /// Which engine runs that container.
+    pub runtime: Option<Runtime>,
+    /// UID of the Kubernetes pod.
+    pub pod: Option<Text>,
+    /// Its number in the pid namespace it lives in, where that is not the one of [`ProcessId::pid`].
+    pub inner_pid: Option<u32>,
     /// The parent's number.
     pub parent: Option<u32>,
     /// Whether it leads its session and has no terminal: how a daemon looks.
     pub daemon_looks: Option<bool>,
     /// Whether it has run execve(2) since a watcher first saw it; `None` if nobody watched.
     pub execed: Option<bool>,
+    /// How many threads it has.
+    pub threads: Option<u32>,
     /// Whether it lives.
     pub life: Life,
 }
@@ -62,11 +74,71 @@ impl Process {
             exe_file: None,
             uid: None,
             unit: None,
+            user_unit: None,
+            slice: None,
             container: None,
+            runtime: None,
+            pod: None,
+            inner_pid: None,
             parent: None,
             daemon_looks: None,
             execed: None,
+            threads: None,
             life,
+        }
+    }
+
+    /// The same process, known to come from there.
+    pub fn with_origin(self, origin: Origin) -> Self {
+        let Origin { unit, user_unit, slice, container, runtime, pod } = origin;
+        Self { unit, user_unit, slice, container, runtime, pod, ..self }
+    }
+}
+
+/// Where a process comes from, as its control group tells ([`crate::parse::cgroup`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// systemd unit of the system's manager.
+    pub unit: Option<Text>,
+    /// Unit of a user's own manager, below that.
+    pub user_unit: Option<Text>,
+    /// The innermost slice above the unit.
+    pub slice: Option<Text>,
+    /// Container id.
+    pub container: Option<Text>,
+    /// Which engine runs that container.
+    pub runtime: Option<Runtime>,
+    /// UID of the Kubernetes pod.
+    pub pod: Option<Text>,
+}
+
+/// A container engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Runtime {
+    /// Docker.
+    Docker,
+    /// containerd, through CRI or nerdctl.
+    Containerd,
+    /// CRI-O.
+    CriO,
+    /// Podman.
+    Podman,
+    /// LXC and Incus.
+    Lxc,
+    /// systemd-nspawn.
+    Nspawn,
+}
+
+impl Runtime {
+    /// The word for it in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Docker => "docker",
+            Runtime::Containerd => "containerd",
+            Runtime::CriO => "cri-o",
+            Runtime::Podman => "podman",
+            Runtime::Lxc => "lxc",
+            Runtime::Nspawn => "systemd-nspawn",
         }
     }
 }

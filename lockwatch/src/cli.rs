@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use lockwatch_core::{lock::Kind, report::Verdict};
 
 use crate::{
-    output::{column::Column, schema::Schema, sort::Sort},
+    output::{column::Column, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Colour,
 };
@@ -44,6 +44,9 @@ pub enum Command {
     /// Show every lock: what, where, who took it, who holds it, who waits.
     #[command(after_long_help = help::section("list"))]
     List(List),
+    /// Draw who waits for whom, deadlocks marked.
+    #[command(after_long_help = help::section("graph"))]
+    Graph(Graph),
     /// Follow lock operations as they happen.
     #[command(after_long_help = help::section("trace"))]
     Trace(Trace),
@@ -114,6 +117,29 @@ pub struct Explain {
     pub look: Look,
 }
 
+/// `lockwatch graph`.
+#[derive(Args, Debug)]
+pub struct Graph {
+    /// Only what is connected with locks on these files, by whatever name they go.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// In which form: text on a terminal, dot elsewhere, unless you say.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub format: Option<Form>,
+    /// Print one JSON document (schema lockwatch.graph/1), like --format json.
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Locks for which nobody waits, too.
+    #[arg(long)]
+    pub all: bool,
+    /// Whose connections to show.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Where to look.
+    #[command(flatten)]
+    pub look: Look,
+}
+
 /// `lockwatch trace`.
 #[derive(Args, Debug)]
 pub struct Trace {
@@ -163,6 +189,17 @@ pub struct Listing {
     /// Only rows: no header, no summary.
     #[arg(long)]
     pub no_headers: bool,
+    /// Which locks.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Where to look.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// Which locks to show.
+#[derive(Args, Debug)]
+pub struct Selection {
     /// Only these kinds of lock.
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = kinds())]
     pub kinds: Vec<Kind>,
@@ -172,12 +209,9 @@ pub struct Listing {
     /// Only locks that this process took, holds or waits for.
     #[arg(long, value_name = "N")]
     pub pid: Option<u32>,
-    /// Only locks that a process of this systemd unit took, holds or waits for.
+    /// Only locks that a process of this systemd unit, or of the container with this id, took, holds or waits for.
     #[arg(long, value_name = "NAME")]
     pub unit: Option<OsString>,
-    /// Where to look.
-    #[command(flatten)]
-    pub look: Look,
 }
 
 /// Where to look.
@@ -234,6 +268,8 @@ mod tests {
         check("lockwatch list --json --ndjson", "cannot be used with");
         check("lockwatch orphans --watch --json", "cannot be used with");
         check("lockwatch list --pid x", "--pid");
+        check("lockwatch graph --format jason", "'json'");
+        check("lockwatch graph --json --format dot", "cannot be used with");
         check("lockwatch lst", "'list'");
         check("lockwatch", "Usage");
     }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use lockwatch_core::{
+    graph::Graph,
     report::{Report, Verdict},
     text::Text,
 };
@@ -15,7 +16,11 @@ use lockwatch_core::{
 use crate::{
     exit::Exit,
     look::look,
-    output::{self, Format, Options, Scope, schema::Schema},
+    output::{
+        self, Format, Options, Scope,
+        graph::{Drawn, Form},
+        schema::Schema,
+    },
     request::Request,
     select,
 };
@@ -47,6 +52,18 @@ pub fn explain(request: &Request, what: &OsStr) -> anyhow::Result<Exit> {
         Format::Text => output::explain::write(&report, &request.options, out),
         format => output::listing(format, &report, &request.options, out),
     })
+}
+
+/// Who waits for whom. What the request selects brings along whatever is connected with it.
+pub fn graph(request: &Request, form: Form, all: bool) -> anyhow::Result<Exit> {
+    // Paths first: a file that does not exist is told before anybody looks.
+    let files = select::files(request)?;
+    let report = ManuallyDrop::new(look(request)?);
+    warn(&report, request.format);
+    let whole = if all { Graph::of_all(&report) } else { Graph::of(&report) };
+    let graph = whole.around(|lock| select::keeps(request, files.as_ref(), lock));
+    let drawn = Drawn { graph: &graph, report: &report };
+    print(|out| output::graph::write(form, &drawn, &request.options, out))
 }
 
 /// The schema of an output.

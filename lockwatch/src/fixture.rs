@@ -59,7 +59,7 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
         mode: Mode::Write,
         range: Range::WHOLE,
         file: FileId { device: Device { major: 254, minor: 0 }, inode: 10_010_672 },
-        file_seen: FileSeen { path: Some(Text::from(path)), deleted: false, fs: Some(Text::from("ext4")), text: None },
+        file_seen: FileSeen { path: Some(Text::from(path)), fs: Some(Text::from("ext4")), ..FileSeen::default() },
         acquirer: Some(Arc::new(taker.clone())),
         acquired_at: Some(ago(120)),
         breaking: None,
@@ -160,9 +160,9 @@ pub fn hostile() -> Report {
         ..text
     };
     let sender = (7, Text::new(b"\n\xff"));
-    let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false, origin: None };
+    let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false, raised: None };
     let mut lock = ghost();
-    lock.file_seen = FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), text: None };
+    lock.file_seen = FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), ..FileSeen::default() };
     lock.acquirer = Some(Arc::new(name(dead(4711, "x", Some(exit)))));
     lock.holders = vec![Holder { detail: Some("seen twice".into()), ..holder(name(process(4720, "x")), 9) }];
     lock.waiters[0].process = Some(Arc::new(name(process(4800, "x"))));

@@ -41,6 +41,7 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Orphans { request, exit_code } => commands::orphans(&request, exit_code),
         Action::Watch(request) => watch::orphans(&request),
         Action::Explain { request, what } => commands::explain(&request, &what),
+        Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),
         Action::Schema(schema) => commands::schema(schema),

@@ -6,6 +6,7 @@ mod escape;
 // `watch` prints events; nothing else does.
 pub mod event;
 pub mod explain;
+pub mod graph;
 pub mod json;
 mod layout;
 pub mod ndjson;

@@ -6,8 +6,8 @@ use clap_complete::Shell;
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    cli::{Cli, Command, Listing, Look},
-    output::{Format, Options, Scope, schema::Schema, sort::Sort},
+    cli::{Cli, Command, Listing, Look, Selection},
+    output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Terminal,
 };
@@ -32,6 +32,15 @@ pub enum Action {
         request: Request,
         /// An ID, the beginning of one, or a path.
         what: OsString,
+    },
+    /// Draw who waits for whom.
+    Graph {
+        /// Whose connections.
+        request: Request,
+        /// In which form.
+        form: Form,
+        /// Whether locks for which nobody waits are drawn too.
+        all: bool,
     },
     /// Follow lock operations.
     Trace(Request),
@@ -110,14 +119,7 @@ impl Cli {
                 (_, true) => Format::Ndjson,
                 _ => Format::Text,
             };
-            let filter = Filter {
-                kinds: listing.kinds,
-                verdicts: listing.verdicts,
-                pid: listing.pid,
-                unit: listing.unit.map(text),
-                comm: None,
-            };
-            let mut request = base(listing.look, paths, filter, format, scope);
+            let mut request = base(listing.look, paths, Filter::of(listing.selection), format, scope);
             request.options.columns = listing.columns;
             request.options.sort = listing.sort;
             request.options.headers = !listing.no_headers;
@@ -137,6 +139,14 @@ impl Cli {
                 let request = base(explain.look, Vec::new(), Filter::default(), format, Scope::All);
                 Action::Explain { request, what: explain.what }
             }
+            Command::Graph(graph) => {
+                let usual = if terminal.width.is_some() { Form::Text } else { Form::Dot };
+                let form = if graph.json { Form::Json } else { graph.format.unwrap_or(usual) };
+                // Only JSON carries its warnings.
+                let format = if form == Form::Json { Format::Json } else { Format::Text };
+                let request = base(graph.look, graph.paths, Filter::of(graph.selection), format, Scope::All);
+                Action::Graph { request, form, all: graph.all }
+            }
             Command::Trace(trace) => {
                 let format = if trace.ndjson { Format::Ndjson } else { Format::Text };
                 let filter =
@@ -148,6 +158,13 @@ impl Cli {
             Command::Completions { shell } => Action::Completions(shell),
             Command::Man { command } => Action::Man(command),
         }
+    }
+}
+
+impl Filter {
+    fn of(selection: Selection) -> Self {
+        let Selection { kinds, verdicts, pid, unit } = selection;
+        Self { kinds, verdicts, pid, unit: unit.map(text), comm: None }
     }
 }
 
@@ -175,6 +192,20 @@ mod tests {
             panic!("list")
         };
         assert_eq!((request.options.width, request.options.colour, request.progress), (None, false, false));
+    }
+
+    #[test]
+    fn a_graph_is_text_for_people_and_dot_for_programs() {
+        let check = |line: &str, width, expect| {
+            let Action::Graph { form, .. } = resolve(line, &Terminal { width, ..Terminal::default() }) else {
+                panic!("graph")
+            };
+            assert_eq!(form, expect, "{line}");
+        };
+        check("lockwatch graph", Some(80), Form::Text);
+        check("lockwatch graph", None, Form::Dot);
+        check("lockwatch graph --json", Some(80), Form::Json);
+        check("lockwatch graph --format svg --all /a", None, Form::Svg);
     }
 
     #[test]

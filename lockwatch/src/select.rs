@@ -6,6 +6,7 @@ use anyhow::bail;
 use lockwatch_core::{
     id::{self, LockId, Lookup},
     lock::FileId,
+    process::Process,
     report::{LockReport, Report, Verdict},
     text::Text,
 };
@@ -77,7 +78,17 @@ fn passes(filter: &Filter, lock: &LockReport) -> bool {
     listed(&filter.kinds, &lock.kind)
         && listed(&filter.verdicts, &lock.verdict)
         && filter.pid.is_none_or(|pid| people(lock).any(|p| p.id.pid == pid))
-        && filter.unit.as_ref().is_none_or(|unit| people(lock).any(|p| p.unit.as_ref() == Some(unit)))
+        && filter.unit.as_ref().is_none_or(|unit| people(lock).any(|p| comes_from(p, unit)))
+}
+
+/// Whether a process belongs to a unit, of the system's manager or a user's, or to a container, whose id may be cut to
+/// the twelve digits that engines print.
+fn comes_from(process: &Process, name: &Text) -> bool {
+    const SHORTEST: usize = 12;
+    let cut = |id: &Text| name.as_bytes().len() >= SHORTEST && id.as_bytes().starts_with(name.as_bytes());
+    process.unit.as_ref() == Some(name)
+        || process.user_unit.as_ref() == Some(name)
+        || process.container.as_ref().is_some_and(|id| id == name || cut(id))
 }
 
 /// A slash makes a path of any word.
@@ -114,6 +125,24 @@ mod tests {
         check(pid(1), &[]);
         check(Filter { unit: Some("locksmith.service".into()), ..Filter::default() }, &["f3k9-27qd"]);
         check(Filter { unit: Some("locksmith".into()), ..Filter::default() }, &[]);
+    }
+
+    #[test]
+    fn a_unit_or_a_container_is_where_a_process_comes_from() {
+        let process = Process {
+            unit: Some("user@7.service".into()),
+            user_unit: Some("app.service".into()),
+            container: Some("0123456789abcdef".into()),
+            ..fixture::process(1, "x")
+        };
+        let check = |name: &str, expect: bool| assert_eq!(comes_from(&process, &name.into()), expect, "{name}");
+        check("user@7.service", true);
+        check("app.service", true);
+        check("0123456789abcdef", true);
+        check("0123456789ab", true);
+        check("0123456789a", false);
+        check("123456789abcdef", false);
+        check("app", false);
     }
 
     #[test]

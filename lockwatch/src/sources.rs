@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod files;
+pub mod hidden;
 pub mod mounts;
 pub mod processes;
 pub mod procfs;
@@ -12,6 +13,7 @@ mod fds;
 mod join;
 mod kcmp;
 mod peek;
+mod place;
 mod procdir;
 mod remote;
 
@@ -60,7 +62,7 @@ fn take_one(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, 
         }
         Err((state, reason)) => {
             log::info!("bpf: {reason}");
-            let picture = procfs::look(&ProcfsOptions { root: proc_root.to_owned() })?;
+            let picture = procfs::look(&ProcfsOptions { root: proc_root.to_owned(), ..ProcfsOptions::default() })?;
             let procfs = match picture.exact && picture.fds_complete {
                 true => status("procfs", SourceState::Ok, None),
                 false => status("procfs", SourceState::Degraded, Some(why(&picture))),

@@ -11,12 +11,15 @@
 pub mod contract;
 mod harness;
 pub mod locker;
+pub mod scenario;
 pub mod sys;
 
 pub use harness::{
-    left_out::{left_out, needs_bpf, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all},
+    left_out::{
+        left_out, needs_bpf, needs_loop, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all,
+    },
     lines::Lines,
-    locker::{Locker, Wait},
+    locker::{Locker, LoopDevice, Wait},
     look::{document, document_of, items, list, only, pids, verdict},
     proc_locks::{ProcLock, holders, proc_locks, proc_locks_of},
     process::Process,

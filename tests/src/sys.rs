@@ -103,6 +103,14 @@ pub fn fork() -> io::Result<Option<i32>> {
     Ok((pid != 0).then_some(pid))
 }
 
+/// clone(2) with CLONE_FILES: like [`fork`], but both go on with one table of descriptors.
+pub fn clone_files() -> io::Result<Option<i32>> {
+    // SAFETY: without CLONE_VM the child has a copy of this stack and goes on with one thread, as after fork(2). glibc
+    // is not told, so the caller has no other thread that could be inside malloc.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) } as c_int)?;
+    Ok((pid != 0).then_some(pid))
+}
+
 /// _exit(2), without any of Rust's or C's farewells.
 pub fn exit(code: i32) -> ! {
     // SAFETY: ends the process.
@@ -122,10 +130,54 @@ pub fn setsid() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
+/// unshare(2) CLONE_NEWPID: children get a pid namespace of their own.
+pub fn new_pids() -> io::Result<()> {
+    // SAFETY: takes a number only.
+    check(unsafe { libc::unshare(libc::CLONE_NEWPID) }).map(drop)
+}
+
 /// alarm(2): SIGALRM ends the process after so many seconds, even if it has become another program by then.
 pub fn alarm(seconds: u32) {
     // SAFETY: takes a number only.
     unsafe { libc::alarm(seconds) };
+}
+
+/// timer_create(2): `signal` for this process once, after so many milliseconds.
+pub fn timer(signal: c_int, ms: u32) -> io::Result<()> {
+    // SAFETY: an all-zero sigevent is a valid one.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = signal;
+    let mut timer = std::ptr::null_mut();
+    // SAFETY: `event` and `timer` live through the call.
+    check(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) })?;
+    let value = libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: (ms % 1000 * 1_000_000).into() };
+    let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    // SAFETY: `timer` was just made, `once` lives through the call.
+    check(unsafe { libc::timer_settime(timer, 0, &raw const once, std::ptr::null_mut()) }).map(drop)
+}
+
+/// mmap(2): the first page of a file, shared; its address.
+pub fn map(fd: i32) -> io::Result<usize> {
+    // SAFETY: a new mapping where the kernel likes it; nobody ever reads or writes it.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address as usize) }
+}
+
+/// munmap(2) of what [`map`] has mapped.
+pub fn unmap(address: usize) -> io::Result<()> {
+    // SAFETY: no Rust value lives in a page that [`map`] made.
+    check(unsafe { libc::munmap(address as *mut libc::c_void, PAGE) }).map(drop)
+}
+
+/// Any size up to that of a real page does: the kernel rounds up.
+const PAGE: usize = 4096;
+
+/// ioctl(2) whose argument is a number.
+pub fn ioctl(fd: i32, request: u32, argument: libc::c_ulong) -> io::Result<c_int> {
+    // SAFETY: the requests of this crate's callers read their argument as a number, or as the address of a value that
+    // lives through the call.
+    check(unsafe { libc::ioctl(fd, request.into(), argument) })
 }
 
 /// prctl(2) PR_SET_PDEATHSIG: SIGKILL when the thread that forked this process ends.
@@ -158,14 +210,23 @@ pub fn kill_thread(tid: i32, signal: c_int) -> io::Result<()> {
     kill_thread_of(std::process::id().cast_signed(), tid, signal)
 }
 
-/// Gives `signal` a handler that does nothing and restarts nothing, so that it ends waits with EINTR.
-pub fn interrupt_on(signal: c_int) -> io::Result<()> {
+/// Gives `signal` a handler that does nothing, so that it ends waits with EINTR, or with `restart` interrupts them for
+/// a moment (SA_RESTART).
+pub fn interrupt_on(signal: c_int, restart: bool) -> io::Result<()> {
     extern "C" fn nothing(_: c_int) {}
     // SAFETY: an all-zero sigaction is a valid one: no flags, empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = nothing as *const () as usize;
+    action.sa_flags = if restart { libc::SA_RESTART } else { 0 };
     // SAFETY: the handler does nothing, so it is async-signal-safe; `action` lives through the call.
     check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
+/// signal(2) with SIG_IGN.
+pub fn ignore(signal: c_int) -> io::Result<()> {
+    // SAFETY: installs no handler.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// waitpid(2): the wait status of a child.
@@ -188,7 +249,7 @@ pub enum OnAlarm {
 }
 
 /// setitimer(2) ITIMER_REAL: SIGALRM after so many milliseconds; over and over for [`OnAlarm::Restart`].
-pub fn timer(milliseconds: u32, on_alarm: OnAlarm) -> io::Result<()> {
+pub fn alarm_in(milliseconds: u32, on_alarm: OnAlarm) -> io::Result<()> {
     extern "C" fn nothing(_: c_int) {}
     // SAFETY: an all-zero sigaction is a valid one: no flags, empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

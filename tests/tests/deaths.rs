@@ -42,7 +42,7 @@ fn check(name: &str, end: impl Fn(&Scene, Locker), expect: Value) {
 
 /// Killed by this test, in some way.
 fn killed(signal: i32) -> Value {
-    json!({"code": null, "signal": signal, "origin": "process", "sender": {"pid": std::process::id(), "comm": comm()},
+    json!({"code": null, "signal": signal, "raised_by": "process", "sender": {"pid": std::process::id(), "comm": comm()},
            "oom": false})
 }
 
@@ -59,7 +59,7 @@ fn an_exit_has_a_code() {
     let end = |_: &Scene, locker: Locker| {
         locker.exit(3);
     };
-    check("an_exit_has_a_code", end, json!({"code": 3, "signal": null, "origin": null}));
+    check("an_exit_has_a_code", end, json!({"code": 3, "signal": null, "raised_by": null}));
 }
 
 #[test]
@@ -90,23 +90,23 @@ fn a_signal_has_a_sender() {
         locker.tell("raise 15");
         locker.process().wait();
     };
-    let own = json!({"signal": 15, "sender": null, "origin": "itself", "core_dumped": false});
+    let own = json!({"signal": 15, "sender": null, "raised_by": "itself", "core_dumped": false});
     check("raise after a harmless signal", two, own);
 }
 
 #[test]
 fn a_process_may_end_itself() {
     let timer = |_: &Scene, mut locker: Locker| {
-        locker.tell("timer 20 die");
+        locker.tell("alarm 20 die");
         locker.process().wait();
     };
-    check("its own timer", timer, json!({"signal": 14, "sender": null, "origin": "timer"}));
+    check("its own timer", timer, json!({"signal": 14, "sender": null, "raised_by": "timer"}));
     let crash = |scene: &Scene, mut locker: Locker| {
         locker.tell(&format!("crash {}", encode(scene.dir().as_os_str().as_encoded_bytes())));
         locker.process().wait();
     };
     let dumps = fs::read_to_string("/proc/sys/kernel/core_pattern").is_ok_and(|pattern| pattern.trim() == "core");
-    let mut fault = json!({"signal": 11, "sender": null, "origin": "fault"});
+    let mut fault = json!({"signal": 11, "sender": null, "raised_by": "fault"});
     if dumps {
         fault["core_dumped"] = json!(true);
     }
@@ -124,7 +124,7 @@ fn a_terminal_is_no_innocent_process() {
         locker.process().wait();
         sys::close(master).unwrap();
     };
-    check("Ctrl-C", terminal, json!({"signal": 2, "sender": null, "origin": "terminal"}));
+    check("Ctrl-C", terminal, json!({"signal": 2, "sender": null, "raised_by": "terminal"}));
 }
 
 /// A group of processes with little memory, gone when this value is.
@@ -171,7 +171,7 @@ fn the_oom_killer_is_named() {
         locker.tell("eat");
         locker.process().wait();
     };
-    check(name, eat, json!({"signal": 9, "sender": null, "oom": true, "origin": "kernel"}));
+    check(name, eat, json!({"signal": 9, "sender": null, "oom": true, "raised_by": "kernel"}));
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! The locker itself, against the kernel: `/proc/locks` must say what the locker was told.
 
-use std::{fs, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
-use lockwatch_tests::{Locker, Scene, holders, locker::words::encode, proc_locks_of, until};
+use lockwatch_tests::{Locker, Scene, holders, locker::words::encode, needs_loop, needs_root, proc_locks_of, until};
 use rustix::process::Signal;
 
 /// `kind mode pid range`, with `->` before those that wait and `us` for the locker's own number.
@@ -22,6 +26,43 @@ fn shown(path: &Path, us: &Locker) -> Vec<String> {
         .collect();
     lines.sort();
     lines
+}
+
+/// A locker that has a file open as fd 3 and has done `lock` with it.
+fn locked(lock: &str) -> (Scene, PathBuf, Locker) {
+    let scene = Scene::new();
+    let path = scene.file("lock");
+    let mut locker = scene.locker();
+    locker.open(&path, "rw");
+    locker.tell(lock);
+    (scene, path, locker)
+}
+
+/// Another one, that has nothing yet.
+fn another(scene: &Scene, path: &Path) -> Locker {
+    let mut locker = scene.locker();
+    locker.open(path, "rw");
+    locker
+}
+
+/// The lock lives, of the process of this number, and no descriptor of the file is left.
+fn outlives(path: &Path, pid: u32) {
+    assert_eq!(holders(path), []);
+    assert_eq!(proc_locks_of(path).iter().map(|lock| lock.pid).collect::<Vec<_>>(), [Some(pid)]);
+}
+
+/// No lock is left.
+fn is_free(path: &Path) {
+    assert_eq!(proc_locks_of(path), []);
+}
+
+/// Like [`is_free`], for what the kernel does in its own time.
+fn becomes_free(path: &Path) {
+    until("the lock is gone", || proc_locks_of(path).is_empty().then_some(()));
+}
+
+fn word(path: &Path) -> String {
+    encode(path.as_os_str().as_bytes())
 }
 
 #[test]
@@ -49,27 +90,20 @@ fn takes_every_kind_of_lock_and_lets_go() {
 #[test]
 fn is_refused_where_somebody_else_is() {
     for (lock, other) in [("flock 3 sh", "flock 3 ex"), ("posix 3 w 0 9", "ofd 3 r 8 1")] {
-        let scene = Scene::new();
-        let path = scene.file("lock");
-        let (mut first, mut second) = (scene.locker(), scene.locker());
-        first.open(&path, "rw");
-        second.open(&path, "rw");
-        first.tell(lock);
-        assert_eq!(second.ask(other), Err("EAGAIN".into()), "{other}");
+        let (scene, path, _first) = locked(lock);
+        assert_eq!(another(&scene, &path).ask(other), Err("EAGAIN".into()), "{other}");
     }
 }
 
+/// Lock and unlock of the kinds that wait.
+const KINDS: [(&str, &str); 3] =
+    [("flock 3 ex", "unflock 3"), ("posix 3 w 0 0", "posixun 3 0 0"), ("ofd 3 w 0 0", "ofdun 3 0 0")];
+
 #[test]
 fn waits_until_granted_or_interrupted() {
-    for (lock, unlock) in
-        [("flock 3 ex", "unflock 3"), ("posix 3 w 0 0", "posixun 3 0 0"), ("ofd 3 w 0 0", "ofdun 3 0 0")]
-    {
-        let scene = Scene::new();
-        let path = scene.file("lock");
-        let (mut first, mut second) = (scene.locker(), scene.locker());
-        first.open(&path, "rw");
-        second.open(&path, "rw");
-        first.tell(lock);
+    for (lock, unlock) in KINDS {
+        let (scene, path, mut first) = locked(lock);
+        let mut second = another(&scene, &path);
 
         let wait = second.wait_for(&path, lock);
         second.tell(&format!("interrupt {}", wait.0));
@@ -87,12 +121,54 @@ fn waits_until_granted_or_interrupted() {
 }
 
 #[test]
+fn a_timer_ends_a_wait_or_interrupts_it() {
+    for (lock, unlock) in KINDS {
+        let (scene, path, mut first) = locked(lock);
+        let mut second = another(&scene, &path);
+        second.tell("timer 50");
+        let wait = second.block_briefly(lock);
+        second.ended(wait, "EINTR");
+
+        second.tell("timer 0 restart");
+        let wait = second.block_on(&path, lock);
+        // It has been interrupted when the thread has given up its processor once more (proc_pid_status(5)).
+        let before = switches(second.pid());
+        second.process().signal(Signal::USR2);
+        until("the signal has come", || (switches(second.pid()) > before).then_some(()));
+        until("the wait goes on", || proc_locks_of(&path).iter().any(|lock| lock.waits).then_some(()));
+        first.tell(unlock);
+        second.granted(wait);
+    }
+}
+
+fn switches(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_child_may_live_in_another_pid_namespace() {
+    if !needs_root("a_child_may_live_in_another_pid_namespace") {
+        return;
+    }
+    let (scene, path, mut parent) = locked("flock 3 ex");
+    parent.tell("new-pids");
+    let mut init = parent.fork(&scene);
+    assert_eq!(init.tell("pid"), "1");
+    let mut child = init.fork(&scene);
+    assert_eq!(child.tell("pid"), "2");
+    parent.kill();
+    init.tell("close 3");
+    assert_eq!(holders(&path), [(child.pid(), "locker".into())]);
+    init.kill();
+    is_free(&path);
+    child.process().wait();
+}
+
+#[test]
 fn leaves_its_lock_to_a_child_that_lives_on() {
-    let scene = Scene::new();
-    let path = scene.file("lock");
-    let mut parent = scene.locker();
-    parent.open(&path, "rw");
-    parent.tell("flock 3 ex");
+    let (scene, path, mut parent) = locked("flock 3 ex");
     let mut child = parent.fork(&scene);
     child.tell("comm heir");
     child.tell("setsid");
@@ -102,7 +178,7 @@ fn leaves_its_lock_to_a_child_that_lives_on() {
     child.tell("pidfile 3");
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", child.pid()));
     child.kill();
-    assert_eq!(proc_locks_of(&path), []);
+    is_free(&path);
 }
 
 #[test]
@@ -117,11 +193,9 @@ fn leaves_its_lock_to_another_program() {
     assert_eq!(holders(&path), [(sleep.pid(), "sleep".into())]);
     assert_eq!(proc_locks_of(&path)[0].pid, Some(code));
     sleep.kill();
-    assert_eq!(proc_locks_of(&path), []);
+    is_free(&path);
 
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("ofd 3 w 0 0");
+    let (_scene, path, locker) = locked("ofd 3 w 0 0");
     let sleep = locker.exec("sleep 60");
     assert_eq!(holders(&path), [(sleep.pid(), "sleep".into())]);
     assert_eq!(proc_locks_of(&path).len(), 1);
@@ -136,43 +210,116 @@ fn close_on_exec_keeps_a_descriptor_home() {
     locker.tell("flock 3 ex");
     let _sleep = locker.spawn("sleep 60");
     locker.kill();
-    assert_eq!(proc_locks_of(&path), []);
+    is_free(&path);
+}
+
+#[test]
+fn shares_its_table_of_descriptors() {
+    // A POSIX lock belongs to the table, so it too outlives whoever took it.
+    for lock in ["flock 3 ex", "posix 3 w 0 0"] {
+        let (scene, path, mut first) = locked(lock);
+        let mut sharer = first.clone_files(&scene);
+        first.open(&path, "rw as 9");
+        sharer.tell("close 9");
+        assert_eq!(first.ask("close 9"), Err("EBADF".into()), "one has closed what the other has opened");
+        if lock.starts_with("posix") {
+            // Closing any descriptor of the file drops it (fcntl(2)).
+            is_free(&path);
+            first.tell(lock);
+        }
+        let first = first.kill();
+        assert_eq!(proc_locks_of(&path)[0].pid, Some(first), "{lock}");
+        assert_eq!(holders(&path), [(sharer.pid(), "locker".into())]);
+        sharer.kill();
+        is_free(&path);
+    }
 }
 
 #[test]
 fn sends_a_descriptor_in_a_message() {
+    for kind in ["dgram", "stream", "seqpacket"] {
+        let (scene, path, mut sender) = locked("flock 3 ex");
+        let socket = word(&scene.socket());
+        let mut receiver = scene.locker();
+        let inbox: i32 = receiver.number(&format!("bind {socket} {kind}"));
+        sender.tell(&format!("sendfd 3 {socket} {kind}"));
+        let sender = sender.exit(0);
+        // The descriptor is in the message alone; where one listens, in a connection that nobody has accepted.
+        outlives(&path, sender);
+        let inbox = if kind == "dgram" { inbox } else { receiver.number(&format!("accept {inbox}")) };
+        assert_eq!(receiver.tell(&format!("recvfd {inbox} as 7")), "7");
+        assert_eq!(holders(&path), [(receiver.pid(), "locker".into())], "{kind}");
+        receiver.tell("close 7");
+        is_free(&path);
+    }
+}
+
+#[test]
+fn sends_a_descriptor_to_itself() {
+    for kind in ["dgram", "stream", "seqpacket"] {
+        let (_scene, path, mut locker) = locked("flock 3 ex");
+        assert_eq!(locker.tell(&format!("socketpair {kind}")), "4 5");
+        locker.tell("sendfd 3 over 4");
+        locker.tell("close 3");
+        outlives(&path, locker.pid());
+        // What waits in a queue goes with the queue.
+        locker.tell("close 5");
+        becomes_free(&path);
+    }
+}
+
+#[test]
+fn keeps_only_a_mapping() {
+    let (_scene, path, mut locker) = locked("flock 3 ex");
+    let address = locker.tell("mmap 3");
+    locker.tell("close 3");
+    outlives(&path, locker.pid());
+    locker.tell(&format!("munmap {address}"));
+    is_free(&path);
+}
+
+#[test]
+fn keeps_only_a_registered_file() {
+    let (_scene, path, mut locker) = locked("ofd 3 w 0 0");
+    let ring = locker.tell("uring 3");
+    locker.tell("close 3");
+    assert_eq!(holders(&path), []);
+    assert_eq!(proc_locks_of(&path).len(), 1);
+    locker.tell(&format!("close {ring}"));
+    // A ring ends in a worker of the kernel (io_uring/io_uring.c io_ring_exit_work).
+    becomes_free(&path);
+}
+
+#[test]
+fn leaves_its_lock_to_a_loop_device() {
+    if !needs_loop("leaves_its_lock_to_a_loop_device") {
+        return;
+    }
     let scene = Scene::new();
-    let path = scene.file("lock");
-    let socket = scene.socket();
-    let word = encode(socket.as_os_str().as_bytes());
-    let (mut sender, mut receiver) = (scene.locker(), scene.locker());
-    assert_eq!(receiver.tell(&format!("bind {word}")), "3");
-    sender.open(&path, "rw");
-    sender.tell("flock 3 ex");
-    sender.tell(&format!("sendfd 3 {word}"));
-    let sender = sender.exit(0);
-    assert_eq!(holders(&path), [], "the descriptor is in the message alone");
-    assert_eq!(proc_locks_of(&path)[0].pid, Some(sender));
-    assert_eq!(receiver.tell("recvfd 3 as 7"), "7");
-    assert_eq!(holders(&path), [(receiver.pid(), "locker".into())]);
-    receiver.tell("close 7");
-    assert_eq!(proc_locks_of(&path), []);
+    let path = scene.path("disk");
+    fs::write(&path, vec![0; 1 << 16]).unwrap();
+    let mut locker = another(&scene, &path);
+    locker.tell("flock 3 ex");
+    let device = locker.attach_loop(3);
+    let name = device.name.file_name().unwrap().to_str().unwrap().to_owned();
+    let backing = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")).unwrap();
+    assert_eq!(Path::new(backing.trim_end()), path);
+    let locker = locker.kill();
+    outlives(&path, locker);
+    drop(device);
+    becomes_free(&path);
 }
 
 #[test]
 fn lives_on_without_its_leader() {
-    let scene = Scene::new();
-    let path = scene.file("lock");
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("posix 3 w 0 0");
+    let (_scene, path, mut locker) = locked("posix 3 w 0 0");
     locker.tell("leader-exit");
     let stat = fs::read_to_string(format!("/proc/{}/stat", locker.pid())).unwrap();
     assert!(stat.contains(") Z "), "{stat}");
     assert!(locker.process().lives());
     assert_eq!(shown(&path, &locker), ["posix write us 0-EOF"]);
     locker.tell("posixun 3 0 0");
-    assert_eq!(proc_locks_of(&path), []);
+    is_free(&path);
     locker.exit(0);
 }
 
@@ -194,11 +341,7 @@ fn dies_as_told() {
 fn ends_when_its_test_does() {
     let scene = Scene::new();
     let path = scene.file("lock");
-    let pid = {
-        let mut locker = scene.locker();
-        locker.open(&path, "rw");
-        locker.pid()
-    };
+    let pid = another(&scene, &path).pid();
     until("the locker is gone", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
     assert_eq!(holders(&path), []);
 }

@@ -64,7 +64,7 @@ fn a_wait_ends_by_a_signal_by_death_by_time_or_with_the_lock() {
 
         // The timer is of the process; its only thread waits.
         let mut three = locker(&scene, &path);
-        three.tell("timer 300 interrupt");
+        three.tell("alarm 300 interrupt");
         let wait = three.block_on(&path, ask);
         three.ended(wait, "EINTR");
         let ended = trace.wait_for_each(&[("waiting", three.pid()), ("wait_ended", three.pid())]);
@@ -93,7 +93,7 @@ fn a_wait_that_begins_again_goes_on() {
             let (mut taker, mut waiter) = (locker(&scene, &path), locker(&scene, &path));
             taker.tell(ask);
             let trace = Watcher::trace_by(way, &path);
-            waiter.tell("timer 50 restart");
+            waiter.tell("alarm 50 restart");
             let wait = waiter.block_on(&path, ask);
             let (pid, before) = (waiter.pid(), sleeps(waiter.pid()));
             until("the timer has come four times", || (sleeps(pid) >= before + 4).then_some(()));

@@ -7,7 +7,8 @@ use crate::text::Text;
 ///
 /// The head is printed by `seq_show` in fs/proc/fd.c (Linux 6.18; `ino` since 5.14), the locks by `show_fd_locks` in
 /// fs/locks.c: those whose owner is this open file description, and the POSIX locks that this file table took through
-/// it. `scm_fds` comes from a unix socket's own part (`unix_show_fdinfo`, net/unix/af_unix.c). A sample from 6.18:
+/// it. `scm_fds` comes from a unix socket's own part (`unix_show_fdinfo`, net/unix/af_unix.c), `UserFiles` from an
+/// io_uring's (`io_uring_show_fdinfo`, io_uring/fdinfo.c). A sample from 6.18:
 ///
 /// ```text
 /// pos:    0
@@ -18,10 +19,18 @@ use crate::text::Text;
 /// ```
 pub fn parse(bytes: &[u8]) -> FdInfo {
     let mut info = FdInfo::default();
+    let mut registered = false;
     for raw in bytes.split(|b| *b == b'\n') {
         let Some(colon) = raw.iter().position(|b| *b == b':') else { continue };
         let (key, value) = (&raw[..colon], raw[colon + 1..].trim_ascii());
+        let slot = registered && key.trim_ascii().iter().all(u8::is_ascii_digit);
+        if let Some(ring) = info.ring.as_mut().filter(|_| slot) {
+            ring.files.extend((value != b"<none>").then(|| unescape(value)));
+            continue;
+        }
+        registered = key == b"UserFiles";
         match key {
+            b"UserFiles" => info.ring = number(value).map(|slots| Ring { slots, files: Vec::new() }),
             b"pos" => info.pos = number(value),
             b"flags" => info.flags = str::from_utf8(value).ok().and_then(|v| u32::from_str_radix(v, 8).ok()),
             b"mnt_id" => info.mnt_id = number(value),
@@ -53,10 +62,21 @@ pub struct FdInfo {
     pub ino: Option<u64>,
     /// How many descriptors wait in a unix socket's receive queue.
     pub scm_fds: Option<u64>,
+    /// What is registered with an io_uring. `None` for every other file, and for a ring whose lock was taken just then.
+    pub ring: Option<Ring>,
     /// The locks that this descriptor keeps alive.
     pub locks: Vec<Line>,
     /// What could not be read.
     pub warnings: Vec<String>,
+}
+
+/// The files registered with an io_uring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// How many slots there are for files, used or not.
+    pub slots: u64,
+    /// The names of those there are: paths, or words such as `pipe:[7]`; older kernels print the last part alone.
+    pub files: Vec<Vec<u8>>,
 }
 
 /// How a file is open.
@@ -95,6 +115,26 @@ impl FdInfo {
     }
 }
 
+/// Turns `\040` back into what it stands for (`mangle_path`, fs/seq_file.c).
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                plain.push(first);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
 fn number<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
     str::from_utf8(value).ok()?.parse().ok()
 }
@@ -123,6 +163,23 @@ mod tests {
     fn reads_a_socket_with_descriptors_in_flight() {
         let info = parse(b"pos:\t0\nflags:\t02\nmnt_id:\t9\nino:\t5\nscm_fds: 3\n");
         assert_eq!((info.scm_fds, info.cloexec()), (Some(3), Some(false)));
+    }
+
+    #[test]
+    fn reads_what_is_registered_with_a_ring() {
+        let head = "pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t2181112\nSqMask:\t0x3\nCQEs:\t1\n    9: user_data:7, res:0\n";
+        let tail = "UserBufs:\t1\n    0: 0x7f00/4096\nPollList:\n";
+        let check = |files: &str, slots, expect: &[&str]| {
+            let ring = parse(format!("{head}{files}{tail}").as_bytes()).ring;
+            let files = expect.iter().map(|name| name.as_bytes().to_vec()).collect();
+            assert_eq!(ring, Some(Ring { slots, files }));
+        };
+        // As 6.18 prints it, and as 5.10 does.
+        let sparse = "UserFiles:\t5\n    0: /tmp/a\\040b\n    2: /x\\040(deleted)\n    3: pipe:[2181113]\n";
+        check(sparse, 5, &["/tmp/a b", "/x (deleted)", "pipe:[2181113]"]);
+        check("UserFiles:\t2\n    0: lock\\9\n    1: <none>\n", 2, &["lock\\9"]);
+        check("UserFiles:\t0\n", 0, &[]);
+        assert_eq!(parse(b"pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t2181112\n").ring, None);
     }
 
     #[test]

@@ -124,10 +124,16 @@ pub(super) fn complete(dead: &Arc<Process>, before: &Arc<Process>) -> Arc<Proces
         exe_file: d.exe_file.or(b.exe_file),
         uid: d.uid.or(b.uid),
         unit: d.unit.or(b.unit),
+        user_unit: d.user_unit.or(b.user_unit),
+        slice: d.slice.or(b.slice),
         container: d.container.or(b.container),
+        runtime: d.runtime.or(b.runtime),
+        pod: d.pod.or(b.pod),
+        inner_pid: d.inner_pid.or(b.inner_pid),
         parent: d.parent.or(b.parent),
         daemon_looks: d.daemon_looks.or(b.daemon_looks),
         execed: d.execed.or(b.execed),
+        threads: d.threads.or(b.threads),
         life: match (d.life, b.life) {
             (Life::Dead(d), Life::Dead(b)) => Life::Dead(Death {
                 at: d.at.or(b.at),

@@ -3,18 +3,17 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    num::NonZero,
-    panic::resume_unwind,
     sync::Arc,
-    thread,
 };
 
 use super::{Held, Owned, Table, seen};
 use crate::{
     blocking,
     census::Trace,
-    id::{self, LockId},
-    observation::{FileSeen, HolderSeen, LockSeen},
+    graph,
+    id::{self, LockId, Subject},
+    observation::{FileSeen, HolderSeen, LockSeen, Via},
+    portions::in_portions,
     process::{Process, ProcessId},
     ranges::Span,
     report::{Holder, Host, LockReport, Report, SourceStatus, Verdict, Waiter},
@@ -22,27 +21,31 @@ use crate::{
     verdict::{Case, Judgement, judge},
 };
 
+/// How many rows are judged by one thread at least.
+const WORTH_A_THREAD: usize = 4096;
+
 impl Table {
     /// Judges every lock. `now` decides what is hot; `host` names the boot that the locks' ids are made from.
     pub fn report(&self, now: Timestamp, host: &Host, sources: &[SourceStatus]) -> Report {
         let order = self.newest_first();
-        let locks: Vec<LockSeen> = order.iter().map(|(owned, span)| seen(owned, span)).collect();
-        let ids = id::assign(&host.boot_id, &locks);
-        let queues = self.queues(&locks);
+        let ids = id::assign(&host.boot_id, order.iter().map(|(owned, span)| subject(owned, span)));
+        let queues = self.queues(&order);
         let row = |i: usize| {
             let (owned, span) = order[i];
             self.row(owned, span, ids[i].clone(), queues.of_lock.get(&i).cloned().unwrap_or_default(), now)
         };
-        let mut rows = in_portions(order.len(), row);
+        let mut rows = in_portions(order.len(), WORTH_A_THREAD, row);
         sort(&mut rows);
-        Report {
+        let mut report = Report {
             taken_at: self.taken_at.unwrap_or(now),
             host: host.clone(),
             sources: sources.to_vec(),
             exact: self.exact && self.lost == 0,
             warnings: self.warnings.iter().cloned().chain(self.own_warnings(queues.adrift)).collect(),
             locks: rows,
-        }
+        };
+        graph::testify(&mut report);
+        report
     }
 
     fn row(&self, owned: &Owned, span: &Span<Held>, id: LockId, queue: Queue, now: Timestamp) -> LockReport {
@@ -50,14 +53,16 @@ impl Table {
         let held = &span.payload;
         let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
         let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
-        let holders_complete = self.fds_complete && held.looked && (!holders.is_empty() || self.search_complete);
+        // What is no descriptor was found by a search, and may be a guess where the search was not complete.
+        let by_descriptors = !holders.is_empty() && holders.iter().all(|holder| holder.via == Via::Fd);
+        let holders_complete = self.fds_complete && held.looked && (by_descriptors || self.search_complete);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {
             // Nobody asks who else is a party while the acquirer lives.
             Some(acquirer) if !acquirer.life.is_dead() => Vec::new(),
             _ => held.ancestors.iter().map(|id| self.census.resolve(*id)).collect(),
         };
-        let Judgement { verdict, cause, evidence } = judge(&Case {
+        let Judgement { verdict, cause, mut evidence } = judge(&Case {
             kind,
             watched: held.watched,
             acquired_at: held.acquired_at,
@@ -70,6 +75,7 @@ impl Table {
             text: file_seen.text.as_deref(),
             remote_gone: None,
         });
+        evidence.extend(elsewhere(&file_seen));
         let stuck = verdict == Verdict::Orphaned || queue.deadlock;
         let hot_after = self.settings.hot_after;
         let hot = stuck && queue.waiters.iter().filter_map(|w| w.since).any(|since| now.since(since) > hot_after);
@@ -110,24 +116,32 @@ impl Table {
             None => None,
         };
         let HolderSeen { via, fd, cloexec, opened, .. } = *holder;
-        Some(Holder { process, via, fd, cloexec, opened, detail: holder.detail.clone() })
+        let inner = process.as_ref().and_then(|p| p.inner_pid);
+        let inner = inner.map(|pid| format!("pid {pid} in its own pid namespace"));
+        let detail = match (holder.detail.clone(), inner) {
+            (Some(detail), Some(inner)) => Some(format!("{detail}; {inner}")),
+            (detail, inner) => detail.or(inner),
+        };
+        Some(Holder { process, via, fd, cloexec, opened, detail })
     }
 
     fn living(&self, id: ProcessId) -> Option<&Arc<Process>> {
         self.census.living.get(&id.pid).filter(|p| id.start.is_none() || p.id.start == id.start)
     }
 
-    fn queues(&self, locks: &[LockSeen]) -> Queues {
+    fn queues(&self, order: &[(&Owned, &Span<Held>)]) -> Queues {
         if self.waits.is_empty() {
             return Queues::default();
         }
-        let blockers = blocking::blockers(locks, &self.waits);
+        let locks: Vec<LockSeen> = order.iter().map(|(owned, span)| seen(owned, span)).collect();
+        let blockers = blocking::blockers(&locks, &self.waits);
         let behind = blocking::behind(&self.waits);
         let mut holders = vec![Vec::new(); locks.len()];
         for &i in blockers.iter().flatten().collect::<HashSet<_>>() {
             holders[i] = locks[i].holders.iter().filter_map(|h| Some(self.living(h.process?)?.id.pid)).collect();
         }
-        let deadlocked = blocking::deadlocked(&blockers, &self.waits, &holders);
+        let deadlocked =
+            blocking::deadlocked(&blockers, &self.waits, &holders, |pid| self.census.living.get(&pid)?.threads);
 
         let mut queues = Queues::default();
         for ((wait, blockers), behind) in self.waits.iter().zip(&blockers).zip(behind) {
@@ -153,6 +167,23 @@ impl Table {
     }
 }
 
+fn subject<'a>(owned: &Owned, span: &'a Span<Held>) -> Subject<'a> {
+    let (file, kind, _) = *owned;
+    let Held { acquirer, holders, .. } = &span.payload;
+    Subject { file, kind, mode: span.mode, range: span.range, acquirer: *acquirer, holders }
+}
+
+/// Says of a path that it is not ours.
+fn elsewhere(seen: &FileSeen) -> Option<String> {
+    let (path, pid) = (seen.path.as_ref()?, seen.path_of?);
+    Some(match seen.deleted {
+        true => format!("{path}, now deleted, was the file's path in the mount namespace of pid {pid}"),
+        false => format!(
+            "{path} is the file's path in the mount namespace of pid {pid}; from here it is /proc/{pid}/root{path}"
+        ),
+    })
+}
+
 /// Who waits, by the lock's place in the list.
 #[derive(Default)]
 struct Queues {
@@ -165,23 +196,6 @@ struct Queues {
 struct Queue {
     waiters: Vec<Waiter>,
     deadlock: bool,
-}
-
-/// Calls `make` for every number below `len`, and keeps the order. So many that a thread is worth its while are shared
-/// among the cores.
-fn in_portions<T: Send>(len: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    const WORTH_A_THREAD: usize = 4096;
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let portion = len.div_ceil(cores).max(WORTH_A_THREAD);
-    if len <= portion {
-        return (0..len).map(make).collect();
-    }
-    thread::scope(|scope| {
-        let make = &make;
-        let begin = |from: usize| scope.spawn(move || (from..len.min(from + portion)).map(make).collect::<Vec<T>>());
-        let portions: Vec<_> = (0..len).step_by(portion).map(begin).collect();
-        portions.into_iter().flat_map(|made| made.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    })
 }
 
 /// Sorts by rank. A row is large, so the order is found first, and then every row is moved once.

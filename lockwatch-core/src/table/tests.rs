@@ -35,7 +35,7 @@ fn process(id: ProcessId, comm: &str) -> Process {
 }
 
 fn killed(process: Process, seconds: u64) -> Event {
-    let exit = Exit::Signal { signal: 9, core_dumped: false, sender: None, oom: false, origin: None };
+    let exit = Exit::Signal { signal: 9, core_dumped: false, sender: None, oom: false, raised: None };
     let death = Death { at: Some(at(seconds)), exit: Some(exit), number_reused_by: None };
     Event::Died { at: at(seconds), process: Arc::new(Process { life: Life::Dead(death), ..process }) }
 }

@@ -40,10 +40,7 @@ fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Proces
     }
     let program = compare(process, acquirer, heir.cloexec);
     if program != Program::Other && names(case.text, process) {
-        return Ruling::handed_over(
-            Cause::Daemonized,
-            format!("the file's text is {}, the pid of its holder", process.id.pid),
-        );
+        return Ruling::handed_over(Cause::Daemonized, names_its_holder(process));
     }
     // An heir of another program than the acquirer's may still be a fork of a party: a subshell of the script.
     let dead = |p: &&Arc<Process>| p.life.is_dead();
@@ -92,7 +89,7 @@ fn fate_cold(case: &Case, acquirer: &Process, process: &Process) -> Ruling {
         return Ruling::handed_over(Cause::Borrowed, why);
     }
     if names(case.text, process) {
-        let why = format!("the file's text is {}, the pid of its holder", process.id.pid);
+        let why = names_its_holder(process);
         return Ruling::handed_over(Cause::Daemonized, why);
     }
     match (process.daemon_looks, age) {
@@ -125,11 +122,17 @@ fn age_of(case: &Case, acquirer: &Process, holder: &Process) -> Age {
     }
 }
 
-/// Whether the file's first line is the process's number: a pid file names its owner.
+fn names_its_holder(process: &Process) -> String {
+    let inner = process.inner_pid.map(|inner| format!(" (pid {inner} in its own namespace)")).unwrap_or_default();
+    format!("the file's text is the pid of its holder, {}{inner}", process.id.pid)
+}
+
+/// Whether the file's first line is the process's number, ours or the one in its own pid namespace: a pid file names
+/// its owner.
 fn names(text: Option<&[u8]>, process: &Process) -> bool {
     let line = text.and_then(|text| text.split(|b| matches!(b, b'\n' | 0)).next());
     let number = line.and_then(|line| str::from_utf8(line.trim_ascii()).ok()?.parse().ok());
-    number == Some(process.id.pid)
+    number.is_some_and(|number: u32| number == process.id.pid || Some(number) == process.inner_pid)
 }
 
 /// How a holder's program compares with that of a process which is gone.

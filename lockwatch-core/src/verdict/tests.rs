@@ -41,7 +41,7 @@ fn killed() -> Option<Exit> {
         core_dumped: false,
         sender: Some((900, Text::from("systemd"))),
         oom: false,
-        origin: None,
+        raised: None,
     })
 }
 

@@ -58,6 +58,17 @@ pub const ALL: &[Help] = &[
         codes: &[],
     },
     Help {
+        command: "graph",
+        examples: &[
+            ("lockwatch graph", "who waits for whom, in words; in a pipe: as DOT"),
+            ("lockwatch graph --format svg > graph.svg", "a picture that every browser opens"),
+            ("lockwatch graph | dot -Tpdf > graph.pdf", "drawn by Graphviz"),
+            ("lockwatch graph --format mermaid", "to paste into an issue or a chat"),
+            ("lockwatch graph --pid 4711", "only what that process has to do with, however far it leads"),
+        ],
+        codes: &[],
+    },
+    Help {
         command: "trace",
         examples: &[
             ("lockwatch trace --path /run/app.lock", "who comes and goes at that file"),

@@ -10,19 +10,20 @@ use std::borrow::Cow;
 use lockwatch_core::{
     lock::{Breaking, Device, FileId, Mode},
     observation::FileSeen,
-    report::{LockReport, Report, SourceStatus},
+    report::{Host, LockReport, Report, SourceStatus},
     text::Text,
 };
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
     parts::{At, RangeObject, rfc3339},
-    people::{Acquirer, Named},
+    people::{Acquirer, Named, ProcessObject},
 };
 use self::{
     parts::{Base64, Seq, Shown, lost},
     people::{HolderObject, WaiterObject},
 };
+use super::words::reach;
 
 /// Schema `lockwatch.locks/1`.
 pub(crate) struct Document<'a> {
@@ -46,12 +47,7 @@ impl Serialize for Document<'_> {
         Fields {
             schema: "lockwatch.locks/1",
             taken_at: At(report.taken_at),
-            host: HostObject {
-                hostname: report.host.hostname.lossy(),
-                hostname_base64: lost(&report.host.hostname),
-                kernel: report.host.kernel.lossy(),
-                boot_id: &report.host.boot_id,
-            },
+            host: HostObject::new(&report.host),
             sources: report.sources.iter().map(SourceObject::new).collect(),
             exact: report.exact,
             warnings: &report.warnings,
@@ -62,7 +58,7 @@ impl Serialize for Document<'_> {
 }
 
 #[derive(Serialize)]
-struct HostObject<'a> {
+pub(crate) struct HostObject<'a> {
     hostname: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hostname_base64: Option<Base64<'a>>,
@@ -70,15 +66,26 @@ struct HostObject<'a> {
     boot_id: &'a str,
 }
 
+impl<'a> HostObject<'a> {
+    pub(crate) fn new(host: &'a Host) -> Self {
+        Self {
+            hostname: host.hostname.lossy(),
+            hostname_base64: lost(&host.hostname),
+            kernel: host.kernel.lossy(),
+            boot_id: &host.boot_id,
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct SourceObject<'a> {
+pub(crate) struct SourceObject<'a> {
     name: &'static str,
     state: &'static str,
     reason: Option<&'a str>,
 }
 
 impl<'a> SourceObject<'a> {
-    fn new(source: &'a SourceStatus) -> Self {
+    pub(crate) fn new(source: &'a SourceStatus) -> Self {
         Self { name: source.name, state: source.state.name(), reason: source.reason.as_deref() }
     }
 }
@@ -153,6 +160,8 @@ pub(crate) struct FileObject<'a> {
     minor: u32,
     inode: u64,
     fs: Option<Cow<'a, str>>,
+    reach: Option<String>,
+    label: Option<Cow<'a, str>>,
 }
 
 impl<'a> FileObject<'a> {
@@ -167,6 +176,8 @@ impl<'a> FileObject<'a> {
             minor: file.device.minor,
             inode: file.inode,
             fs: seen.and_then(|s| s.fs.as_ref()).map(Text::lossy),
+            reach: seen.and_then(reach).map(|path| path.lossy().into_owned()),
+            label: seen.and_then(|s| s.label.as_ref()).map(Text::lossy),
         }
     }
 }

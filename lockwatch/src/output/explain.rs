@@ -219,7 +219,21 @@ fn person(process: &Process) -> String {
     if let Some(exe) = &process.exe {
         text += &format!(" {exe}");
     }
-    for (label, name) in [("", &process.unit), ("container ", &process.container)] {
+    if let Some(inner) = process.inner_pid {
+        text += &format!(", pid {inner} in its own pid namespace");
+    }
+    // A unit lies in its slice; where there is none, the slice is all that is known.
+    let slice = process.slice.as_ref().filter(|_| process.unit.is_none());
+    let engine = process.runtime.map(|runtime| format!("{} ", runtime.name())).unwrap_or_default();
+    let container = format!("{engine}container ");
+    let places = [
+        ("", process.unit.as_ref()),
+        ("", slice),
+        ("user unit ", process.user_unit.as_ref()),
+        (&container, process.container.as_ref()),
+        ("Kubernetes pod ", process.pod.as_ref()),
+    ];
+    for (label, name) in places {
         if let Some(name) = name {
             text += &format!(", {label}{name}");
         }

@@ -15,6 +15,8 @@ pub enum Schema {
     Event,
     /// The document of doctor --json.
     Doctor,
+    /// The document of graph --format json.
+    Graph,
 }
 
 impl Schema {
@@ -25,9 +27,10 @@ impl Schema {
             Schema::Locks => LOCKS,
             Schema::Event => include_str!("schema/event.json"),
             Schema::Doctor => include_str!("schema/doctor.json"),
+            Schema::Graph => include_str!("schema/graph.json"),
         })?;
-        if self == Schema::Event {
-            // An event speaks of the same locks and processes; the printed schema must stand alone.
+        if matches!(self, Schema::Event | Schema::Graph) {
+            // They speak of the same locks and processes; the printed schema must stand alone.
             let mut locks: Value = serde_json::from_str(LOCKS)?;
             if let (Some(own), Some(shared)) = (schema["$defs"].as_object_mut(), locks["$defs"].as_object_mut()) {
                 own.append(shared);

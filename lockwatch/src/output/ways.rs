@@ -125,7 +125,7 @@ fn kill(lock: &LockReport) -> Way {
 }
 
 fn watch(lock: &LockReport) -> Way {
-    let by_path = lock.file_seen.path.as_ref().filter(|_| !lock.file_seen.deleted).and_then(words::shell_word);
+    let by_path = words::path_here(&lock.file_seen).as_ref().and_then(words::shell_word);
     let holder = || lock.holders.iter().find_map(|h| h.process.as_ref());
     let command = match by_path {
         Some(path) => format!("lockwatch trace --path {path}"),

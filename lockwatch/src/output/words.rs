@@ -30,10 +30,27 @@ pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
 
 /// Its path, or its number where nobody knows the path.
 pub(crate) fn file(file: FileId, seen: &FileSeen) -> String {
-    match (&seen.path, seen.deleted) {
-        (Some(path), false) => path.to_string(),
-        (Some(path), true) => format!("{path} (deleted)"),
-        (None, _) => format!("file {file}"),
+    let gone = if seen.deleted { " (deleted)" } else { "" };
+    match (&seen.path, reach(seen), seen.path_of, &seen.label) {
+        (Some(_), Some(here), ..) => here.to_string(),
+        (Some(path), None, Some(pid), _) => format!("{path}{gone}, as pid {pid} sees it"),
+        (Some(path), ..) => format!("{path}{gone}"),
+        (None, .., Some(label)) => label.to_string(),
+        (None, ..) => format!("file {file}"),
+    }
+}
+
+/// A path that leads from here to a file in another mount namespace.
+pub(crate) fn reach(seen: &FileSeen) -> Option<Text> {
+    let (path, pid) = (seen.path.as_ref()?, seen.path_of.filter(|_| !seen.deleted)?);
+    Some(Text::new([format!("/proc/{pid}/root").as_bytes(), path.as_bytes()].concat()))
+}
+
+/// A path that can be typed here.
+pub(crate) fn path_here(seen: &FileSeen) -> Option<Text> {
+    match seen.path_of {
+        None => seen.path.clone().filter(|_| !seen.deleted),
+        Some(_) => reach(seen),
     }
 }
 

@@ -8,13 +8,16 @@ mod convert;
 pub mod events;
 mod fds;
 pub mod load;
+mod people;
 mod picture;
 mod tracefs;
 mod walk;
 
 use std::{
     collections::{self, HashSet},
+    panic::resume_unwind,
     path::Path,
+    thread,
     time::Instant,
 };
 
@@ -24,7 +27,7 @@ use aya::{
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
-use lockwatch_core::{observation::Picture, process::ProcessId};
+use lockwatch_core::{observation::Picture, process::ProcessId, time::StartTime};
 
 use self::{
     convert::process_id,
@@ -33,7 +36,10 @@ use self::{
     load::Purpose,
     walk::{Walked, Walker},
 };
-use crate::sources::{clock::Clock, processes};
+use crate::sources::{
+    clock::{self, Clock},
+    processes,
+};
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 const NO_EXIST: u64 = 1;
@@ -72,10 +78,24 @@ impl Bpf {
         if let Some(blind_spot) = processes::blind_spot(Path::new("/proc")) {
             bail!("{blind_spot}: the kernel's process numbers mean nothing here");
         }
+        if !processes::shows_our_numbers(Path::new("/proc")) {
+            // It visits the tasks of the running task's pid namespace (kernel/bpf/task_iter.c init_seq_pidns, 6.18).
+            bail!(
+                "lockwatch runs in a pid namespace of its own, beyond which the iterator over descriptors sees nothing"
+            );
+        }
+        if clock::ahead_ns() % StartTime::TICK_NS.cast_signed() != 0 {
+            bail!("lockwatch runs in a time namespace in which process starts cannot be compared with the kernel's");
+        }
         let bytes = btf::of_kernel()?;
-        let mut ebpf = load::open(purpose, &bytes)?;
+        // aya parses the kernel's types once more for its loader, so ours are parsed beside it.
+        let (ebpf, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()));
+            (load::open(purpose, &bytes), btf.join())
+        });
+        let (mut ebpf, btf) = (ebpf?, btf.unwrap_or_else(|panic| resume_unwind(panic)));
+        let btf = btf.context("parse the kernel's BTF")?;
         let walker = Walker::load(&mut ebpf)?;
-        let btf = Btf::parse(&bytes, Endianness::default()).context("parse the kernel's BTF")?;
         let descriptors = Descriptors::load(&mut ebpf, &btf)?;
         let attached = match purpose {
             Purpose::Look => None,
@@ -115,6 +135,7 @@ impl Bpf {
     pub fn look(&mut self) -> Result<Picture> {
         let began = Clock::read().boot_ns();
         let watch = Instant::now();
+        // In this order: a lock that is taken in between is not looked for, one that goes is missed at once.
         let mut walked = self.walker.run(&mut self.ebpf)?;
         log::info!("walked {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
         let mut fds = self.descriptors.run(&mut self.ebpf)?;

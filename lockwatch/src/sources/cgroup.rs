@@ -1,102 +1,99 @@
-//! Which systemd unit and which container a process belongs to, from the path of its control group.
+//! From the kernel's number of a control group to where its processes come from.
 
-use lockwatch_core::text::Text;
+use std::{
+    mem::offset_of,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::OnceLock,
+};
 
-/// Unit and container from the text of `/proc/PID/cgroup` (cgroups(7)): `0::/path` with version 2,
-/// `7:memory:/path` a line for each hierarchy with version 1.
+use lockwatch_core::{parse::cgroup, process::Origin};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::mounts::Mounts;
+
+/// Where a process of this control group of version 2 comes from. Nothing is known of a group that is gone by now, of
+/// number 0, and where we may not ask (CAP_DAC_READ_SEARCH).
 ///
-/// systemd keeps its own tree in the hierarchy `name=systemd` or in version 2, so those are asked first; a container
-/// may show in any of them.
-pub fn parse(bytes: &[u8]) -> (Option<Text>, Option<Text>) {
-    let mut paths: Vec<(bool, &[u8])> = bytes
-        .split(|b| *b == b'\n')
-        .filter_map(|line| {
-            let mut columns = line.splitn(3, |b| *b == b':');
-            let (_, controllers, path) = (columns.next()?, columns.next()?, columns.next()?);
-            // A group that was removed under its process.
-            let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-            Some((controllers.is_empty() || controllers == b"name=systemd", path))
-        })
-        .collect();
-    paths.sort_by_key(|(systemd, _)| !systemd);
-    let unit = paths.iter().filter(|(systemd, _)| *systemd).find_map(|(_, path)| unit(path));
-    let container = paths.iter().find_map(|(_, path)| container(path));
-    (unit.map(Text::new), container.map(Text::new))
+/// The number is the group's node in the kernel's file system (cgroup_id, include/linux/cgroup.h, 6.18), and so a file
+/// handle: no directory is searched. On a host where systemd keeps its tree in version 1, it leads to the root of
+/// version 2, which tells nothing.
+pub fn origin(id: u64) -> Origin {
+    static ROOT: OnceLock<Option<Root>> = OnceLock::new();
+    let root = ROOT.get_or_init(Root::open).as_ref();
+    let path = root.filter(|_| id != 0).and_then(|root| root.path_of(id));
+    path.map_or_else(Origin::default, |path| cgroup::of_path(&path))
 }
 
-/// The innermost component that is a unit with processes of its own; a slice has none.
-fn unit(path: &[u8]) -> Option<&[u8]> {
-    path.rsplit(|b| *b == b'/').find(|c| [&b".service"[..], b".scope", b".socket"].iter().any(|s| c.ends_with(s)))
+/// The mount of version 2.
+struct Root {
+    dir: OwnedFd,
+    path: Vec<u8>,
 }
 
-/// The innermost whole container id: 64 hex digits in a place where a container engine is known to put it.
-fn container(path: &[u8]) -> Option<&[u8]> {
-    const SCOPES: [&[u8]; 4] = [b"docker-", b"cri-containerd-", b"crio-", b"libpod-"];
-    let components: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
-    components.iter().enumerate().rev().find_map(|(at, name)| {
-        let scope = name.strip_suffix(b".scope");
-        let named = scope.and_then(|name| SCOPES.iter().find_map(|prefix| name.strip_prefix(*prefix)));
-        let above = &components[..at];
-        let bare = above.last() == Some(&&b"docker"[..]) || above.iter().any(|c| c.starts_with(b"kubepods"));
-        named.or(bare.then_some(*name)).filter(|id| is_id(id))
-    })
+/// struct file_handle of open_by_handle_at(2) with room for one of FILEID_KERNFS.
+#[repr(C)]
+struct Handle {
+    bytes: u32,
+    kind: i32,
+    id: [u8; 8],
 }
 
-fn is_id(id: &[u8]) -> bool {
-    id.len() == 64 && id.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+impl Root {
+    fn open() -> Option<Self> {
+        let path = Mounts::read().point_of(b"cgroup2")?.as_bytes().to_vec();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, path.as_slice(), flags, Mode::empty()).ok()?;
+        Some(Self { dir, path })
+    }
+
+    /// The group's path below the mount.
+    fn path_of(&self, id: u64) -> Option<Vec<u8>> {
+        /// include/linux/exportfs.h: the file handle is the 64-bit number of the node (since 5.5).
+        const FILEID_KERNFS: i32 = 0xfe;
+        const { assert!(offset_of!(Handle, id) == 8) };
+        let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        // SAFETY: `handle` is laid out as struct file_handle, says how long it is, and lives through the call.
+        let fd = unsafe { libc::open_by_handle_at(self.dir.as_raw_fd(), (&raw mut handle).cast(), flags) };
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: the kernel has just given us this descriptor.
+        let group = unsafe { OwnedFd::from_raw_fd(fd) };
+        let link = rustix::fs::readlink(format!("/proc/self/fd/{}", group.as_raw_fd()), Vec::new()).ok()?;
+        let path = link.as_bytes().strip_prefix(self.path.as_slice())?;
+        (path.is_empty() || path.starts_with(b"/")).then(|| path.to_vec())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
+
     use super::*;
 
-    const ID: &str = "4f1b0c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f5061728394a5b6c7d8e9";
+    /// A group of our own, gone at the end.
+    struct Group(PathBuf);
 
-    #[track_caller]
-    fn check(cgroup: &str, unit: Option<&str>, container: Option<&str>) {
-        let cgroup = cgroup.replace("ID", ID);
-        let container = container.map(|c| c.replace("ID", ID));
-        let expect = (unit.map(|u| Text::from(&*u.replace("ID", ID))), container.map(|c| Text::from(&*c)));
-        assert_eq!(parse(cgroup.as_bytes()), expect, "{cgroup}");
+    impl Drop for Group {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir(&self.0);
+        }
     }
 
     #[test]
-    fn finds_units() {
-        check("0::/\n", None, None);
-        check("0::/init.scope\n", Some("init.scope"), None);
-        check("0::/system.slice/locksmith.service\n", Some("locksmith.service"), None);
-        check("0::/system.slice/a.service/worker\n", Some("a.service"), None);
-        check("0::/system.slice/a.service (deleted)\n", Some("a.service"), None);
-        check("0::/user.slice/user-0.slice/user@0.service/app.slice/app-x.scope\n", Some("app-x.scope"), None);
-        check("0::/system.slice/system-getty.slice\n", None, None);
-        check("5:memory:/x.service\n1:name=systemd:/system.slice/b.service\n0::/\n", Some("b.service"), None);
-        check("5:memory:/x.service\n", None, None);
-    }
-
-    #[test]
-    fn finds_containers() {
-        let unit = Some("docker-ID.scope");
-        check("0::/system.slice/docker-ID.scope\n", unit, Some("ID"));
-        check("0::/system.slice/docker-ID.scope/init\n", unit, Some("ID"));
-        check("4:pids:/docker/ID\n1:name=systemd:/docker/ID\n", None, Some("ID"));
-        check("9:memory:/kubepods/burstable/pod12-34/ID\n0::/\n", None, Some("ID"));
-        check(
-            "0::/kubepods.slice/kubepods-burstable.slice/kubepods-pod12.slice/cri-containerd-ID.scope\n",
-            Some("cri-containerd-ID.scope"),
-            Some("ID"),
-        );
-        check("0::/machine.slice/libpod-ID.scope/container\n", Some("libpod-ID.scope"), Some("ID"));
-        check("0::/kubepods.slice/crio-ID.scope\n", Some("crio-ID.scope"), Some("ID"));
-    }
-
-    #[test]
-    fn never_guesses_a_container() {
-        let short = &ID[..12];
-        check(&format!("0::/docker/{short}\n"), None, None);
-        check(&format!("0::/docker-{short}.scope\n"), Some(&format!("docker-{short}.scope")), None);
-        check("0::/somewhere/ID\n", None, None);
-        check("0::/other-ID.scope\n", Some("other-ID.scope"), None);
-        check(&format!("0::/docker/{}\n", ID.to_uppercase()), None, None);
-        check("junk\n\n1:2\n", None, None);
+    fn a_number_leads_to_its_group() {
+        let Some(root) = Root::open() else { return };
+        let name = format!("lockwatch-test-{}.service", std::process::id());
+        let path = PathBuf::from(str::from_utf8(&root.path).unwrap()).join(&name);
+        if let Err(error) = fs::create_dir(&path) {
+            return println!("LEFT OUT: {}: {error}", path.display());
+        }
+        let group = Group(path);
+        let id = fs::metadata(&group.0).unwrap().ino();
+        assert_eq!(origin(id).unit, Some(name.as_str().into()));
+        drop(group);
+        assert_eq!(origin(id), Origin::default());
+        assert_eq!((origin(0), origin(u64::MAX)), (Origin::default(), Origin::default()));
     }
 }

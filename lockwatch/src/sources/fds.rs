@@ -51,6 +51,8 @@ pub fn scan(root: &Path, our_numbers: bool, clock: &Clock) -> io::Result<Scan> {
 pub struct Scan {
     /// Every descriptor that keeps a lock alive, once for each of its locks; in order of pid and fd.
     pub hits: Vec<Hit>,
+    /// Every unix socket that descriptors wait in.
+    pub queues: Vec<Queue>,
     /// The processes of the hits, by number.
     pub processes: HashMap<u32, Process>,
     /// The processes that would not let us look.
@@ -63,11 +65,13 @@ impl Scan {
     /// Reads one file table, through any of the threads that share it: one that exits meanwhile loses it and shows an
     /// empty one. Returns whether that was permitted.
     fn read_table(&mut self, dir: &ProcDir, pid: u32, sharers: &[u32]) -> bool {
-        let (hits, warnings) = (self.hits.len(), self.warnings.len());
+        let (hits, queues, warnings) = (self.hits.len(), self.queues.len(), self.warnings.len());
         for (n, task) in sharers.iter().copied().enumerate() {
             let done = visit(dir, pid, task, |fd, info| {
                 let (at, cloexec, access) = (Descriptor { task, fd }, info.cloexec(), info.access());
                 self.hits.extend(info.locks.iter().map(|line| Hit { pid, at, cloexec, access, line: *line }));
+                let waiting = info.scm_fds.filter(|waiting| *waiting > 0);
+                self.queues.extend(waiting.map(|waiting| Queue { pid, at, inode: info.ino, waiting }));
                 self.warnings.extend(info.warnings.iter().map(|what| format!("fd {fd} of pid {pid}: {what}")));
             });
             let is_last = n + 1 == sharers.len();
@@ -78,6 +82,7 @@ impl Scan {
             }
             if !is_last {
                 self.hits.truncate(hits);
+                self.queues.truncate(queues);
                 self.warnings.truncate(warnings);
             }
         }
@@ -100,6 +105,19 @@ pub struct Hit {
     pub line: Line,
 }
 
+/// A unix socket with descriptors in its receive queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Queue {
+    /// Who could receive them.
+    pub pid: u32,
+    /// The socket.
+    pub at: Descriptor,
+    /// Its inode, from Linux 5.14 on: sockets of one inode are one socket.
+    pub inode: Option<u64>,
+    /// How many there are.
+    pub waiting: u64,
+}
+
 /// Calls `found` for every descriptor in the file table of a thread. Errors are those of opening the table, and of a
 /// descriptor that may not be read; descriptors that vanish are passed over.
 pub fn visit(dir: &ProcDir, pid: u32, task: u32, mut found: impl FnMut(u32, FdInfo)) -> io::Result<()> {
@@ -118,7 +136,7 @@ pub fn visit(dir: &ProcDir, pid: u32, task: u32, mut found: impl FnMut(u32, FdIn
 /// The threads of a process, by the file table they share. Normally that is one for all: but a leader that has exited
 /// has none any more while its threads use theirs, and a thread may have left the common one by unshare(2) with
 /// CLONE_FILES.
-fn tables(dir: &ProcDir, pid: u32, our_numbers: bool) -> Vec<Vec<u32>> {
+pub(super) fn tables(dir: &ProcDir, pid: u32, our_numbers: bool) -> Vec<Vec<u32>> {
     let threads = dir.numbers("task").unwrap_or_default();
     if threads.len() < 2 {
         return vec![vec![pid]];
@@ -144,7 +162,7 @@ fn leader_has_exited(dir: &ProcDir) -> bool {
 }
 
 /// Whether a process whose table is closed to us could have descriptors at all: kernel threads and the dead have none.
-fn may_have_fds(dir: &ProcDir) -> bool {
+pub(super) fn may_have_fds(dir: &ProcDir) -> bool {
     let stat = dir.read("stat").ok().and_then(|stat| Stat::parse(&stat));
     stat.is_none_or(|stat| !stat.is_kernel_thread() && !stat.is_zombie())
 }

@@ -5,56 +5,62 @@ use std::{
     path::Path,
 };
 
-use lockwatch_core::{
-    lock::{Device, FileId},
-    observation::FileSeen,
-    text::Text,
-};
+use lockwatch_core::{lock::FileId, observation::FileSeen, text::Text};
 
 use super::{
     fds::{self, Hit},
     kcmp::Descriptor,
     mounts::{Mounts, id_of_stat},
+    place::{Name, Places},
     procdir::ProcDir,
 };
 
+/// How many names of one file are tried: those of several containers may differ.
+const MOST_NAMES: usize = 4;
+
 /// Path and file system of each file. `wanted` has those processes who may have it open: acquirers and waiters.
 ///
-/// The path is that of a holder's descriptor, else that of a descriptor for the same file that one of those has.
+/// The names are those of the holders' descriptors, else of a descriptor for the same file that one of those has.
 pub fn look_up(root: &Path, hits: &[Hit], wanted: &HashMap<FileId, HashSet<u32>>) -> HashMap<FileId, FileSeen> {
-    let mut mounts = Namespaces::new(root);
-    let mut found: HashMap<FileId, (u32, Descriptor)> = HashMap::new();
+    let mut places = Places::new(root);
+    let mut found: HashMap<FileId, Vec<Name>> = HashMap::new();
     for hit in hits {
         if let Some(file) = hit.line.file {
-            found.entry(file).or_insert((hit.pid, hit.at));
+            note(root, hit.pid, hit.at, found.entry(file).or_default());
         }
     }
-    let missing: HashSet<FileId> = wanted.keys().filter(|file| !found.contains_key(file)).copied().collect();
+    let missing: HashSet<FileId> =
+        wanted.keys().filter(|file| found.get(file).is_none_or(Vec::is_empty)).copied().collect();
     let people: HashSet<u32> = missing.iter().flat_map(|file| wanted[file].iter().copied()).collect();
     for pid in people {
-        for (file, fd) in open_files(root, pid, mounts.of(pid)) {
+        for (file, fd) in open_files(root, pid, places.of(pid)) {
             if missing.contains(&file) {
-                found.entry(file).or_insert((pid, Descriptor { task: pid, fd }));
+                note(root, pid, Descriptor { task: pid, fd }, found.entry(file).or_default());
             }
         }
     }
-    wanted
-        .keys()
-        .map(|file| {
-            let at = found.get(file).copied();
-            let (path, deleted) = at.and_then(|(pid, at)| path(root, pid, at, *file)).unzip();
-            let fs = mounts.fs(file.device, at.map(|(pid, _)| pid));
-            (*file, FileSeen { path, deleted: deleted.unwrap_or(false), fs, text: None })
-        })
-        .collect()
+    let names = |file| found.get(file).map_or(&[][..], Vec::as_slice);
+    wanted.keys().map(|file| (*file, places.settle(*file, names(file)))).collect()
 }
 
 /// What is known of one file, through a process that has it open.
 pub fn through(root: &Path, pid: u32, file: FileId) -> Option<FileSeen> {
-    let mut mounts = Namespaces::new(root);
-    let (_, fd) = open_files(root, pid, mounts.of(pid)).into_iter().find(|(open, _)| *open == file)?;
-    let (path, deleted) = path(root, pid, Descriptor { task: pid, fd }, file)?;
-    Some(FileSeen { path: Some(path), deleted, fs: mounts.fs(file.device, Some(pid)), text: None })
+    let mut places = Places::new(root);
+    let (_, fd) = open_files(root, pid, places.of(pid)).into_iter().find(|(open, _)| *open == file)?;
+    let mut names = Vec::new();
+    note(root, pid, Descriptor { task: pid, fd }, &mut names);
+    Some(places.settle(file, &names))
+}
+
+/// Adds what the kernel calls a descriptor's file, if that is new.
+fn note(root: &Path, pid: u32, at: Descriptor, names: &mut Vec<Name>) {
+    if names.len() == MOST_NAMES {
+        return;
+    }
+    let table = if at.task == pid { String::new() } else { format!("task/{}/", at.task) };
+    let link = ProcDir::process(root, pid).and_then(|dir| dir.read_link(&format!("{table}fd/{}", at.fd)));
+    let text = link.ok().map(Text::new).filter(|text| names.iter().all(|name| name.text != *text));
+    names.extend(text.map(|text| Name { text, pid }));
 }
 
 /// Which files a process has open, with a descriptor for each. fdinfo has the inode since Linux 5.14, and the mount's
@@ -72,50 +78,6 @@ fn open_files(root: &Path, pid: u32, mounts: &Mounts) -> Vec<(FileId, u32)> {
         files.extend(file.map(|file| (file, fd)));
     });
     files
-}
-
-/// Where a descriptor's file is, and whether that name is gone.
-///
-/// The kernel appends ` (deleted)` to a name that is gone (`d_path`, fs/d_path.c, 6.18). A file may also be called so:
-/// it is, if the whole name still leads to it.
-fn path(root: &Path, pid: u32, at: Descriptor, file: FileId) -> Option<(Text, bool)> {
-    let dir = ProcDir::process(root, pid).ok()?;
-    let table = if at.task == pid { String::new() } else { format!("task/{}/", at.task) };
-    let link = dir.read_link(&format!("{table}fd/{}", at.fd)).ok()?;
-    let Some(name) = link.strip_suffix(b" (deleted)") else { return Some((Text::new(link), false)) };
-    let whole = [b"root", &link[..]].concat();
-    let still_there = dir.stat(whole).is_ok_and(|stat| stat.st_ino == file.inode);
-    Some(if still_there { (Text::new(link), false) } else { (Text::new(name), true) })
-}
-
-/// The mounts of each process: containers have their own.
-struct Namespaces<'a> {
-    root: &'a Path,
-    ours: Mounts,
-    others: HashMap<u32, Mounts>,
-    types: HashMap<Device, Text>,
-}
-
-impl<'a> Namespaces<'a> {
-    fn new(root: &'a Path) -> Self {
-        let ours = Mounts::parse(&std::fs::read(root.join("self/mountinfo")).unwrap_or_default());
-        Self { root, ours, others: HashMap::new(), types: HashMap::new() }
-    }
-
-    fn of(&mut self, pid: u32) -> &Mounts {
-        let path = self.root.join(pid.to_string()).join("mountinfo");
-        self.others.entry(pid).or_insert_with(|| Mounts::parse(&std::fs::read(path).unwrap_or_default()))
-    }
-
-    fn fs(&mut self, device: Device, pid: Option<u32>) -> Option<Text> {
-        let known = self.ours.fs(device).or_else(|| self.types.get(&device)).cloned();
-        if known.is_some() {
-            return known;
-        }
-        let fs = self.of(pid?).fs(device).cloned()?;
-        self.types.insert(device, fs.clone());
-        Some(fs)
-    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use lockwatch_core::{
 
 use super::fds::Hit;
 
-/// Joins the granted locks with their holders. `compare` tells the owners of two hits apart; `None` where the kernel
-/// cannot be asked.
+/// Joins the granted locks with their holders. `holder` says what a hit is; `compare` tells the owners of two hits apart,
+/// and is `None` where the kernel cannot be asked.
 ///
 /// The kernel prints a lock in the same words in both places, so most need no more. Locks that are equal in everything
 /// that is printed (shared locks of one process, OFD locks of any) are told apart by their open file descriptions. Which
@@ -23,11 +23,11 @@ use super::fds::Hit;
 pub fn join(
     lines: &[Line],
     hits: &[Hit],
-    identify: impl Fn(u32) -> ProcessId,
+    holder: impl Fn(&Hit) -> HolderSeen,
     compare: Option<impl Fn(&Hit, &Hit) -> io::Result<Ordering>>,
 ) -> Joined {
     let mut joined = Joined::default();
-    let granted: Vec<(&Line, FileId)> =
+    let mut granted: Vec<(&Line, FileId)> =
         lines.iter().filter(|l| l.level == 0).filter_map(|line| Some((line, line.file?))).collect();
     joined.without_file = lines.iter().filter(|l| l.level == 0).count() - granted.len();
 
@@ -35,11 +35,26 @@ pub fn join(
     for (at, (line, _)) in granted.iter().enumerate() {
         groups.entry(Key::of(line)).or_default().0.push(at);
     }
+    let mut unlisted: HashMap<Key, Vec<&Hit>> = HashMap::new();
     for hit in hits {
         match groups.get_mut(&Key::of(&hit.line)) {
             Some((_, group)) => group.push(*hit),
-            None => joined.moved = true,
+            None => unlisted.entry(Key::of(&hit.line)).or_default().push(hit),
         }
+    }
+    for (key, hits) in unlisted {
+        let Some(file) = hits[0].line.file.filter(|_| key.pid == 0) else {
+            joined.moved = true;
+            continue;
+        };
+        let line = &hits[0].line;
+        let hits: Vec<Hit> = hits.into_iter().copied().collect();
+        let alike = compare.as_ref().and_then(|compare| super::kcmp::classes(hits.clone(), compare).ok());
+        let locks = alike.map_or(1, |classes| classes.len());
+        joined.hidden += locks;
+        let from = granted.len();
+        granted.extend(std::iter::repeat_n((line, file), locks));
+        groups.insert(key, ((from..granted.len()).collect(), hits));
     }
 
     let mut holders: Vec<Vec<Hit>> = vec![Vec::new(); granted.len()];
@@ -57,6 +72,7 @@ pub fn join(
         };
         classes.sort_by_key(|class| class.iter().map(|hit| (hit.pid, hit.at)).min());
         joined.moved |= classes.len() > locks.len();
+        joined.surplus |= !classes.is_empty() && classes.len() < locks.len();
         for (lock, class) in locks.into_iter().zip(classes) {
             owners.tie(lock, &class);
             holders[lock] = class;
@@ -68,7 +84,7 @@ pub fn join(
             joined.without_mode += 1;
             Mode::Read
         });
-        let mut holders: Vec<HolderSeen> = hits.iter().map(|hit| holder(hit, &identify)).collect();
+        let mut holders: Vec<HolderSeen> = hits.iter().map(&holder).collect();
         holders.sort();
         holders.dedup();
         joined.locks.push(LockSeen {
@@ -97,6 +113,12 @@ pub struct Joined {
     pub alike: usize,
     /// Whether a descriptor had a lock that was not in the list: it came or went between the two looks.
     pub moved: bool,
+    /// Whether a line stood in the list more often than descriptions have it: one was printed twice, or something else
+    /// than a descriptor keeps the other.
+    pub surplus: bool,
+    /// How many locks only descriptors show: `/proc/locks` of a pid namespace leaves out those whose acquirer has no
+    /// number in it (fs/locks.c locks_show, 6.18), because it is outside or dead.
+    pub hidden: usize,
     /// How many locks were printed without their file, and are left out.
     pub without_file: usize,
     /// How many leases on their way out have lost their mode; they stand as read leases.
@@ -119,14 +141,15 @@ fn mode(line: &Line, holders: &[Hit]) -> Option<Mode> {
     (line.mode == Some(Mode::Read) || holders.iter().any(writable)).then_some(Mode::Write)
 }
 
-fn holder(hit: &Hit, identify: impl Fn(u32) -> ProcessId) -> HolderSeen {
-    let process = Some(identify(hit.pid));
-    HolderSeen { process, via: Via::Fd, fd: Some(hit.at.fd), cloexec: hit.cloexec, opened: None, detail: None }
+/// The process of a hit as a holder, by its descriptor.
+pub fn by_descriptor(hit: &Hit, process: ProcessId) -> HolderSeen {
+    let (process, fd) = (Some(process), Some(hit.at.fd));
+    HolderSeen { process, via: Via::Fd, fd, cloexec: hit.cloexec, opened: None, detail: None }
 }
 
 /// Everything that is printed of a lock in both places, but a lease's mode: that may change between the two looks.
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
     kind: Kind,
     mode: Option<Mode>,
     file: Option<FileId>,
@@ -135,7 +158,8 @@ struct Key {
 }
 
 impl Key {
-    fn of(line: &Line) -> Self {
+    /// That of a line of `/proc/locks` or of fdinfo.
+    pub fn of(line: &Line) -> Self {
         let kind = line.kind();
         let mode = line.mode.filter(|_| kind != Kind::Lease);
         Self { kind, mode, file: line.file, range: line.range, pid: line.pid }
@@ -193,6 +217,10 @@ mod tests {
         Hit { pid, at, cloexec: Some(false), access: Some(Access::Read), line: lines(&[line])[0] }
     }
 
+    fn holder(hit: &Hit) -> HolderSeen {
+        by_descriptor(hit, ProcessId { pid: hit.pid, start: None })
+    }
+
     /// Descriptors of one hundred are one description.
     fn hundreds(a: &Hit, b: &Hit) -> io::Result<Ordering> {
         Ok((a.at.fd / 100).cmp(&(b.at.fd / 100)))
@@ -200,8 +228,7 @@ mod tests {
 
     /// Holders as `pid:fd`, and owners, by lock.
     fn check(text: &[&str], hits: &[Hit], expect: &[(&[(u32, u32)], u64)]) -> Joined {
-        let identify = |pid| ProcessId { pid, start: None };
-        let joined = join(&lines(text), hits, identify, Some(hundreds));
+        let joined = join(&lines(text), hits, holder, Some(hundreds));
         let found: Vec<_> = joined
             .locks
             .iter()
@@ -224,7 +251,8 @@ mod tests {
     #[test]
     fn locks_alike_are_told_apart_by_description() {
         let hits = [hit(7, 300, OFD), hit(8, 100, OFD), hit(9, 301, OFD)];
-        check(&[OFD, OFD, OFD], &hits, &[(&[(7, 300), (9, 301)], 0), (&[(8, 100)], 1), (&[], 2)]);
+        let joined = check(&[OFD, OFD, OFD], &hits, &[(&[(7, 300), (9, 301)], 0), (&[(8, 100)], 1), (&[], 2)]);
+        assert!(joined.surplus && !joined.moved);
         assert!(check(&[OFD], &[hit(7, 1, FLOCK)], &[(&[], 0)]).moved);
     }
 
@@ -232,7 +260,7 @@ mod tests {
     fn without_kcmp_it_is_said() {
         let none: Option<fn(&Hit, &Hit) -> io::Result<Ordering>> = None;
         let hits = [hit(7, 300, OFD), hit(8, 100, OFD)];
-        let joined = join(&lines(&[OFD, OFD]), &hits, |pid| ProcessId { pid, start: None }, none);
+        let joined = join(&lines(&[OFD, OFD]), &hits, holder, none);
         assert_eq!(joined.alike, 2);
         assert_eq!(joined.locks.iter().map(|l| l.holders.len()).collect::<Vec<_>>(), [2, 0]);
     }
@@ -243,6 +271,14 @@ mod tests {
         let (a, b) = ("POSIX  ADVISORY  READ 7 fe:00:1 0 9", "POSIX  ADVISORY  WRITE 7 fe:00:1 30 EOF");
         let hits = [hit(7, 3, OFD), hit(7, 3, other), hit(7, 4, a), hit(7, 5, b)];
         check(&[OFD, a, other, b], &hits, &[(&[(7, 3)], 0), (&[(7, 4)], 1), (&[(7, 3)], 0), (&[(7, 5)], 1)]);
+    }
+
+    #[test]
+    fn what_a_pid_namespace_hides_is_seen_through_descriptors() {
+        let outside = "FLOCK  ADVISORY  READ 0 fe:00:1 0 EOF";
+        let hits = [hit(7, 3, FLOCK), hit(7, 100, outside), hit(8, 101, outside), hit(9, 200, outside)];
+        let joined = check(&[FLOCK], &hits, &[(&[(7, 3)], 0), (&[(7, 100), (8, 101)], 1), (&[(9, 200)], 2)]);
+        assert_eq!((joined.hidden, joined.moved, joined.locks[1].acquirer), (2, false, None));
     }
 
     #[test]

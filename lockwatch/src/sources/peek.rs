@@ -19,8 +19,7 @@ use rustix::{
 /// On a file system that a server answers for, a read may wait for ever, so there is none.
 pub fn first_bytes(pid: u32, fd: u32, file: FileId, fs: Option<&Text>) -> Option<Vec<u8>> {
     const LONGEST_PID_FILE: i64 = 4096;
-    let far = ["fuse", "nfs", "cifs", "smb", "9p", "ceph", "afs", "virtiofs"];
-    if fs.is_some_and(|fs| far.iter().any(|prefix| fs.as_bytes().starts_with(prefix.as_bytes()))) {
+    if fs.is_some_and(super::mounts::is_far) {
         return None;
     }
     let process = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;

@@ -4,13 +4,17 @@ use std::{io, path::Path};
 
 use lockwatch_core::{
     lock::{Device, FileId},
+    parse::cgroup,
     process::{Life, Process, ProcessId},
     text::Text,
     time::StartTime,
 };
 use rustix::fs::{major, minor};
 
-use super::{cgroup, clock::Clock, procdir::ProcDir};
+use super::{
+    clock::{self, Clock},
+    procdir::ProcDir,
+};
 
 /// The living process of that number: `None` if there is none. What may not be read stays unknown.
 pub fn process(root: &Path, pid: u32, clock: &Clock) -> Option<Process> {
@@ -49,13 +53,14 @@ pub(super) fn read(dir: &ProcDir, pid: u32, clock: &Clock) -> Option<Process> {
         process.started_at = Some(clock.at_start(stat.start));
         process.comm = Some(stat.comm);
         process.parent = (stat.parent != 0).then_some(stat.parent);
+        process.threads = Some(stat.threads);
         process.daemon_looks = Some(stat.session == i64::from(pid) && stat.tty == 0);
     }
     process.exe = dir.read_link("exe").ok().map(Text::new);
     process.exe_file = dir.stat("exe").ok().map(|s| FileId { device: device(s.st_dev), inode: s.st_ino });
     process.uid = field(&status, b"Uid:");
-    (process.unit, process.container) = cgroup::parse(&dir.read("cgroup").unwrap_or_default());
-    Some(process)
+    process.inner_pid = inner_pid(&status);
+    Some(process.with_origin(cgroup::parse(&dir.read("cgroup").unwrap_or_default())))
 }
 
 /// Whether the number still belongs to this process, be it alive, dying, or dead and not yet waited for.
@@ -159,6 +164,7 @@ pub(super) struct Stat {
     session: i64,
     tty: i64,
     flags: u32,
+    threads: u32,
     start: StartTime,
 }
 
@@ -177,7 +183,8 @@ impl Stat {
             session: field(6)?.parse().ok()?,
             tty: field(7)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
-            start: StartTime(field(22)?.parse().ok()?),
+            threads: field(20)?.parse().ok()?,
+            start: clock::start_of(field(22)?.parse().ok()?),
         })
     }
 
@@ -195,6 +202,13 @@ impl Stat {
 /// The rest of the line of `/proc/PID/status` that starts with `key`.
 fn line<'a>(status: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(key))
+}
+
+/// The number in the process's own pid namespace, if that is below the one of this procfs: NSpid has one for each
+/// (proc_pid_status(5), Linux 4.1).
+fn inner_pid(status: &[u8]) -> Option<u32> {
+    let numbers = str::from_utf8(line(status, b"NSpid:")?).ok()?.split_ascii_whitespace();
+    numbers.skip(1).last()?.parse().ok()
 }
 
 /// The first number on that line: `Uid:` lists the real one first.
@@ -220,7 +234,7 @@ mod tests {
         let dir = root.path().join("42");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("stat"), stat(42, "a) b\n(c", 'S', 42, 0, 1234)).unwrap();
-        fs::write(dir.join("status"), "Name:\tx\nTgid:\t42\nUid:\t1000\t0\t0\t0\n").unwrap();
+        fs::write(dir.join("status"), "Name:\tx\nTgid:\t42\nUid:\t1000\t0\t0\t0\nNSpid:\t42\t9\t7\n").unwrap();
         fs::write(dir.join("cgroup"), "0::/system.slice/x.service\n").unwrap();
         std::os::unix::fs::symlink("/nowhere/x (deleted)", dir.join("exe")).unwrap();
         let clock = Clock::read();
@@ -229,7 +243,9 @@ mod tests {
         assert_eq!(p.comm, Some(Text::from("a) b\n(c")));
         assert_eq!(p.started_at, Some(clock.at_start(StartTime(1234))));
         assert_eq!((p.uid, p.parent, p.daemon_looks), (Some(1000), Some(1), Some(true)));
-        assert_eq!(p.unit, Some(Text::from("x.service")));
+        assert_eq!(p.threads, Some(1));
+        assert_eq!((p.unit, p.slice), (Some(Text::from("x.service")), Some(Text::from("system.slice"))));
+        assert_eq!((p.inner_pid, inner_pid(b"NSpid:\t42\n")), (Some(7), None));
         assert_eq!((p.exe, p.exe_file), (Some(Text::from("/nowhere/x (deleted)")), None));
         assert_eq!(births(root.path()), [(42, StartTime(1234))]);
         assert_eq!(process(root.path(), 43, &clock), None);

@@ -1,15 +1,15 @@
 //! The source that needs no BPF: `/proc/locks` joined with every process's fdinfo.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
 };
 
 use anyhow::Context;
 use lockwatch_core::{
-    lock::{FileId, Kind},
-    observation::{Census, FileSeen, LockSeen, Picture, WaitSeen},
+    lock::{FileId, Kind, Mode},
+    observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     parse::locks::{self, Line},
     process::{Process, ProcessId},
     text::Text,
@@ -19,27 +19,35 @@ use super::{
     clock::Clock,
     fds::{self, Hit, Scan},
     files,
+    hidden::Messages,
     join::{self, Joined},
     kcmp, peek,
     procdir::ProcDir,
     processes,
 };
 
+mod search;
+#[cfg(test)]
+mod tests;
+
 /// Where to look.
 #[derive(Clone, Debug)]
 pub struct ProcfsOptions {
     /// Where procfs is mounted: `/proc`.
     pub root: PathBuf,
+    /// Where sysfs lists block devices: `/sys/block`.
+    pub block: PathBuf,
 }
 
 impl Default for ProcfsOptions {
     fn default() -> Self {
-        Self { root: PathBuf::from("/proc") }
+        Self { root: PathBuf::from("/proc"), block: PathBuf::from("/sys/block") }
     }
 }
 
 /// Takes one look. `/proc/locks` is read once, for reading it holds up every lock operation of the host; file tables
-/// are read only if there are locks.
+/// are read only if there are locks. If there are some that no file table explains, the other places are searched, and
+/// what is found there is believed only after a second reading.
 ///
 /// What is denied or unreadable becomes a warning, and the picture says that it is not exact. Fails only where there
 /// is no list of locks at all.
@@ -52,33 +60,36 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     let mut warnings: Vec<String> = bad.iter().map(|what| format!("{shown}/locks: {what}")).collect();
 
     let our_numbers = processes::shows_our_numbers(root);
-    let scan = match lines.is_empty() {
+    let blind_spot = processes::blind_spot(root);
+    // Where the list hides locks, descriptors may show them all the same.
+    let mut scan = match lines.is_empty() && blind_spot.is_none() {
         true => Scan::default(),
         false => fds::scan(root, our_numbers, &clock).with_context(|| format!("list {shown}"))?,
     };
-    let identify = |pid| scan.processes.get(&pid).map_or(ProcessId { pid, start: None }, |process| process.id);
-    let compare = |a: &Hit, b: &Hit| match a.line.kind() {
-        Kind::Posix => kcmp::tables(a.at.task, b.at.task),
-        _ => kcmp::files(a.at, b.at),
-    };
-    let joined = join::join(&lines, &scan.hits, identify, our_numbers.then_some(compare));
+    let mut joined = join_up(&lines, &scan.hits, &scan, None, our_numbers);
+    let place = Place { options, our_numbers, clock: &clock };
+    let searched = search::explain(&place, &lines, &mut scan, &mut joined);
 
-    let mut census = census(options, &lines, &joined.locks, &scan, &clock);
+    let mut census = Census { blind_spot, ..census(options, &lines, &joined.locks, &scan, &clock) };
     let waits = waits(&lines, &census);
     if joined.locks.iter().any(|lock| taken_by_another(lock, &census)) {
         census.births = processes::births(root);
     }
     let mut files = files::look_up(root, &scan.hits, &by_file(&joined.locks, &waits));
+    search::name(&mut files, &searched.names);
     if our_numbers {
         read_pid_files(&mut files, &joined.locks, &scan.hits, &census);
     }
 
-    let torn = pieces > 1 && joined.moved;
+    let torn = pieces > 1 && (joined.moved || joined.surplus || contradicts_itself(&lines));
     let left_out = joined.without_file + lines.iter().filter(|l| l.level > 0).count() - waits.len();
     let fds_complete =
         scan.denied.is_empty() && joined.alike == 0 && scan.warnings.is_empty() && census.blind_spot.is_none();
-    let exact = bad.is_empty() && fds_complete && !torn && left_out == 0;
+    let exact = bad.is_empty() && fds_complete && !torn && left_out == 0 && joined.hidden == 0;
+    let denied_at_all: BTreeSet<u32> = scan.denied.iter().chain(&searched.denied).copied().collect();
+    warnings.extend(denied(&Vec::from_iter(denied_at_all)));
     warnings.extend(doubts(&scan, &joined, left_out, torn));
+    warnings.extend(searched.warnings);
     warnings.extend(census.blind_spot.iter().map(|why| format!("locks and holders may be missing: {why}")));
     let locks = joined.locks;
     Ok(Picture {
@@ -88,10 +99,51 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
         census,
         files,
         fds_complete,
-        search_complete: false,
+        search_complete: searched.complete,
         exact,
         warnings,
     })
+}
+
+/// Where and how this look is taken.
+struct Place<'a> {
+    options: &'a ProcfsOptions,
+    our_numbers: bool,
+    clock: &'a Clock,
+}
+
+/// Joins lines and hits; those of messages say so.
+fn join_up(lines: &[Line], hits: &[Hit], scan: &Scan, messages: Option<&Messages>, our_numbers: bool) -> Joined {
+    let holder = |hit: &Hit| {
+        let pid = hit.pid;
+        let process = scan.processes.get(&pid).map_or(ProcessId { pid, start: None }, |process| process.id);
+        let seen = join::by_descriptor(hit, process);
+        match messages.and_then(|messages| messages.details.get(&(pid, hit.at))) {
+            Some(detail) => HolderSeen { via: Via::Message, fd: None, detail: Some(detail.clone()), ..seen },
+            None => seen,
+        }
+    };
+    let compare = |a: &Hit, b: &Hit| match a.line.kind() {
+        Kind::Posix => kcmp::tables(a.at.task, b.at.task),
+        _ => kcmp::files(a.at, b.at),
+    };
+    join::join(lines, hits, holder, our_numbers.then_some(compare))
+}
+
+/// Whether the list has two locks that exclude each other: then it moved on between two of its pages.
+///
+/// Each read(2) shows one page, and the kernel finds the next one's beginning by counting (`locks_start` in
+/// fs/locks.c, 6.18): a lock that is taken meanwhile makes it repeat one, a lock that is released makes it skip one.
+/// Skipped locks show in fdinfo, repeated ones here or as more equal lines than there are descriptions. That needs no
+/// second reading, which would hold up everybody once more; what it cannot see is a skipped lock that no descriptor
+/// keeps.
+fn contradicts_itself(lines: &[Line]) -> bool {
+    let exclusive = |line: &&Line| {
+        let range = matches!(line.kind(), Kind::Flock | Kind::Posix | Kind::Ofd);
+        line.level == 0 && range && line.mode == Some(Mode::Write)
+    };
+    let mut seen = HashSet::new();
+    lines.iter().filter(exclusive).any(|line| line.file.is_some() && !seen.insert((line.kind(), line.file, line.range)))
 }
 
 fn read_locks(options: &ProcfsOptions) -> std::io::Result<(Vec<u8>, usize)> {
@@ -102,7 +154,7 @@ fn read_locks(options: &ProcfsOptions) -> std::io::Result<(Vec<u8>, usize)> {
 
 /// What a reader must know before trusting the rest.
 fn doubts(scan: &Scan, joined: &Joined, left_out: usize, torn: bool) -> Vec<String> {
-    let mut doubts: Vec<String> = denied(&scan.denied).into_iter().collect();
+    let mut doubts = Vec::new();
     if torn {
         doubts.push("locks came and went while the list was being read: some may be missing or shown twice".into());
     }
@@ -115,6 +167,13 @@ fn doubts(scan: &Scan, joined: &Joined, left_out: usize, torn: bool) -> Vec<Stri
     }
     if left_out > 0 {
         doubts.push(format!("{} listed without a file, and left out", count(left_out, "lock or waiter is")));
+    }
+    if joined.hidden > 0 {
+        doubts.push(format!(
+            "{} hidden by /proc/locks here, since the process that took it is dead or in another pid namespace: who it \
+             was can only be seen on the host",
+            count(joined.hidden, "lock is")
+        ));
     }
     if joined.without_mode > 0 {
         doubts.push(format!(
@@ -167,8 +226,7 @@ fn census(options: &ProcfsOptions, lines: &[Line], locks: &[LockSeen], scan: &Sc
             living.insert(pid, Arc::new(process));
         }
     }
-    let blind_spot = processes::blind_spot(&options.root);
-    Census { living, dead: HashMap::new(), births: Vec::new(), blind_spot }
+    Census { living, ..Census::default() }
 }
 
 /// Every blocked request whose file is known. Who breaks a lease has no file on its line: it is the lease's.
@@ -215,6 +273,3 @@ fn read_pid_files(files: &mut HashMap<FileId, FileSeen>, locks: &[LockSeen], hit
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -44,6 +44,21 @@ pub fn needs_bpf(name: &str) -> bool {
     }
 }
 
+/// Whether loop devices can be made here; says so if not.
+pub fn needs_loop(name: &str) -> bool {
+    if !needs_root(name) {
+        return false;
+    }
+    // Without the module the node may be there all the same, and opening it says ENODEV or ENXIO.
+    match OpenOptions::new().read(true).write(true).open("/dev/loop-control") {
+        Ok(_) => true,
+        Err(e) => {
+            left_out(name, &format!("needs /dev/loop-control: {e}"));
+            false
+        }
+    }
+}
+
 /// Whether a program is in `PATH`; says so if not.
 pub fn needs_program(name: &str, program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();

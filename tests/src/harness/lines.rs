@@ -61,6 +61,11 @@ impl Lines {
         self.wait(|state| look(&state.lines))
     }
 
+    /// Forgets everything heard so far.
+    pub fn forget(&self) {
+        self.lock().lines.clear();
+    }
+
     /// Waits for the other side to close; whether it did.
     pub fn closed(&self) -> bool {
         self.wait(|state| state.closed.then_some(())).is_some()

@@ -1,13 +1,17 @@
 //! A locker in a test's hand.
 
 use std::{
+    fs::File,
     io::Write,
     os::unix::{ffi::OsStrExt, net::UnixListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::sockopt::socket_peercred,
+};
 
 use super::{
     lines::Lines,
@@ -25,6 +29,14 @@ pub struct Locker {
     /// `None` once nothing more is to be said.
     commands: Option<Box<dyn Write + Send>>,
     answers: Lines,
+}
+
+/// A loop device that somebody has attached; it detaches itself when nobody has it open any more.
+#[derive(Debug)]
+pub struct LoopDevice {
+    /// `/dev/loop0`.
+    pub name: PathBuf,
+    _open: File,
 }
 
 /// A request that has been made and not been answered by the kernel.
@@ -47,8 +59,8 @@ impl Locker {
     }
 
     fn greet(process: Process, commands: Box<dyn Write + Send>, answers: Lines) -> Self {
-        let greeting = format!("locker {}", process.pid());
-        assert!(answers.take(|line| line == greeting).is_some(), "no {greeting:?}, but {:?}", answers.heard());
+        let greeted = answers.take(|line| line.starts_with("locker "));
+        assert!(greeted.is_some(), "pid {} does not greet, but says {:?}", process.pid(), answers.heard());
         Self { process, commands: Some(commands), answers }
     }
 
@@ -94,12 +106,23 @@ impl Locker {
         self.request(path, &format!("{request} block"))
     }
 
+    /// Asks for a lock (`flock 3 ex`) that somebody else has, in the main thread, which is deaf until the wait ends:
+    /// for one that may have ended before anybody could see it.
+    pub fn block_briefly(&mut self, request: &str) -> Wait {
+        self.begin(&format!("{request} block"))
+    }
+
     fn request(&mut self, path: &Path, command: &str) -> Wait {
         let waiters = || proc_locks_of(path).iter().filter(|lock| lock.waits).count();
         let before = waiters();
+        let wait = self.begin(command);
+        until(&format!("{command:?} waits"), || (waiters() > before).then_some(()));
+        wait
+    }
+
+    fn begin(&mut self, command: &str) -> Wait {
         let answer = self.tell(command);
         let number = answer.strip_prefix("waiting ").and_then(|n| n.parse().ok());
-        until(&format!("{command:?} waits"), || (waiters() > before).then_some(()));
         Wait(number.unwrap_or_else(|| panic!("{command}: {answer:?} is no wait")))
     }
 
@@ -120,15 +143,34 @@ impl Locker {
 
     /// Forks it. The child is a locker of its own and outlives its parent.
     pub fn fork(&mut self, scene: &Scene) -> Locker {
+        self.child(scene, "fork")
+    }
+
+    /// Forks it so that both share one table of descriptors.
+    pub fn clone_files(&mut self, scene: &Scene) -> Locker {
+        self.child(scene, "clone-files")
+    }
+
+    fn child(&mut self, scene: &Scene, how: &str) -> Locker {
         let socket = scene.socket();
         let listener = UnixListener::bind(&socket).unwrap_or_else(|e| panic!("bind {}: {e}", socket.display()));
-        let child = Process::of_pid(self.number(&format!("fork {}", encode(socket.as_os_str().as_bytes()))));
+        self.tell(&format!("{how} {}", encode(socket.as_os_str().as_bytes())));
         let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
         let called = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&timeout));
-        assert!(matches!(called, Ok(1)), "pid {} does not call", child.pid());
+        assert!(matches!(called, Ok(1)), "the child of pid {} does not call", self.pid());
         let stream = listener.accept().and_then(|(stream, _)| Ok((stream.try_clone()?, stream)));
-        let (commands, answers) = stream.unwrap_or_else(|e| panic!("accept pid {}: {e}", child.pid()));
+        let (commands, answers) = stream.unwrap_or_else(|e| panic!("accept a child of pid {}: {e}", self.pid()));
+        // Its number here: the one it knows itself by is another in another pid namespace.
+        let peer = socket_peercred(&commands).unwrap_or_else(|e| panic!("ask who calls: {e}"));
+        let child = Process::of_pid(peer.pid.as_raw_nonzero().get().cast_unsigned());
         Self::greet(child, Box::new(commands), Lines::from(answers))
+    }
+
+    /// Attaches a descriptor to a loop device, which stays until the value is gone and the locker too.
+    pub fn attach_loop(&mut self, fd: i32) -> LoopDevice {
+        let name = PathBuf::from(self.tell(&format!("loop {fd}")));
+        let open = File::open(&name).unwrap_or_else(|e| panic!("open {}: {e}", name.display()));
+        LoopDevice { name, _open: open }
     }
 
     /// Starts a program that inherits the locker's descriptors.

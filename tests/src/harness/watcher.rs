@@ -47,6 +47,13 @@ impl Watcher {
         [OsStr::new("trace"), OsStr::new("--ndjson"), OsStr::new("--path"), path.as_os_str()]
     }
 
+    /// The same for several files.
+    pub fn trace_all(paths: &[&Path]) -> Self {
+        let mut args = vec![OsStr::new("trace"), OsStr::new("--ndjson")];
+        args.extend(paths.iter().flat_map(|path| [OsStr::new("--path"), path.as_os_str()]));
+        Self::start(&args, None)
+    }
+
     /// Returns after the `watching` event: probes are attached, and the first picture is complete.
     fn start(args: &[&OsStr], way: Option<&str>) -> Self {
         let mut child = lockwatch_command()
@@ -87,6 +94,11 @@ impl Watcher {
     /// All events so far.
     pub fn events(&self) -> Vec<Event> {
         self.lines.find(|lines| Some(lines.iter().map(Event::parse).collect())).unwrap_or_default()
+    }
+
+    /// Forgets all events so far.
+    pub fn forget(&self) {
+        self.lines.forget();
     }
 
     /// The process.

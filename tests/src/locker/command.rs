@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 
 use anyhow::{Context, Result, bail};
+use rustix::net::SocketType;
 
 use super::{
     lock::{Patience, Request},
@@ -22,9 +23,19 @@ pub(super) enum Command {
     Spawn(Vec<Vec<u8>>),
     Exec(Vec<Vec<u8>>),
     Wait(i32),
-    Bind(Vec<u8>),
-    SendFd { fd: i32, to: Vec<u8> },
+    CloneFiles(Vec<u8>),
+    NewPids,
+    Bind { path: Vec<u8>, kind: SocketType },
+    Accept(i32),
+    SocketPair(SocketType),
+    SendFd { fd: i32, to: Vec<u8>, kind: SocketType },
+    SendOver { fd: i32, socket: i32 },
     RecvFd { fd: i32, number: Option<i32> },
+    Map(i32),
+    Unmap(usize),
+    Ring(i32),
+    Loop(i32),
+    Timer { ms: u32, restart: bool },
     Setsid,
     Comm(Vec<u8>),
     Pid,
@@ -32,8 +43,9 @@ pub(super) enum Command {
     Write { fd: i32, text: Vec<u8> },
     LeaderExit,
     Raise(c_int),
+    Ignore(c_int),
     Exit(i32),
-    Timer(u32, OnAlarm),
+    Alarm(u32, OnAlarm),
     Crash(Vec<u8>),
     Eat,
     Break { path: Vec<u8>, flags: c_int },
@@ -85,9 +97,32 @@ impl Command {
             "spawn" => Command::Spawn(words.program()?),
             "exec" => Command::Exec(words.program()?),
             "wait" => Command::Wait(words.number("a pid")?),
-            "bind" => Command::Bind(words.bytes("a socket's path")?),
-            "sendfd" => Command::SendFd { fd: words.number("a descriptor")?, to: words.bytes("a socket's path")? },
+            "clone-files" => Command::CloneFiles(words.bytes("a socket's path")?),
+            "new-pids" => Command::NewPids,
+            "bind" => Command::Bind { path: words.bytes("a socket's path")?, kind: words.socket_type()? },
+            "accept" => Command::Accept(words.number("a descriptor")?),
+            "socketpair" => Command::SocketPair(words.socket_type()?),
+            "sendfd" => {
+                let fd = words.number("a descriptor")?;
+                match words.word("a socket's path")? {
+                    "over" => Command::SendOver { fd, socket: words.number("a descriptor")? },
+                    path => Command::SendFd { fd, to: decoded(path)?, kind: words.socket_type()? },
+                }
+            }
             "recvfd" => Command::RecvFd { fd: words.number("a descriptor")?, number: words.as_number()? },
+            "mmap" => Command::Map(words.number("a descriptor")?),
+            "munmap" => Command::Unmap(words.number("an address")?),
+            "uring" => Command::Ring(words.number("a descriptor")?),
+            "loop" => Command::Loop(words.number("a descriptor")?),
+            "timer" => {
+                let ms = words.number("a number of milliseconds")?;
+                let restart = match words.0.next() {
+                    None => false,
+                    Some("restart") => true,
+                    Some(other) => bail!("restart, not {other}"),
+                };
+                Command::Timer { ms, restart }
+            }
             "setsid" => Command::Setsid,
             "comm" => Command::Comm(words.bytes("a name")?),
             "pid" => Command::Pid,
@@ -95,8 +130,9 @@ impl Command {
             "write" => Command::Write { fd: words.number("a descriptor")?, text: words.bytes("a text")? },
             "leader-exit" => Command::LeaderExit,
             "raise" => Command::Raise(words.number("a signal")?),
+            "ignore" => Command::Ignore(words.number("a signal")?),
             "exit" => Command::Exit(words.number("a code")?),
-            "timer" => Command::Timer(words.number("milliseconds")?, words.on_alarm()?),
+            "alarm" => Command::Alarm(words.number("milliseconds")?, words.on_alarm()?),
             "crash" => Command::Crash(words.bytes("a directory")?),
             "eat" => Command::Eat,
             "break" => {
@@ -129,14 +165,13 @@ impl<'a> Words<'a> {
     }
 
     fn bytes(&mut self, what: &str) -> Result<Vec<u8>> {
-        let word = self.word(what)?;
-        decode(word).with_context(|| format!("{word} is not percent-encoded"))
+        decoded(self.word(what)?)
     }
 
     fn program(&mut self) -> Result<Vec<Vec<u8>>> {
         let mut all = vec![self.bytes("a program")?];
         for word in self.0.by_ref() {
-            all.push(decode(word).with_context(|| format!("{word} is not percent-encoded"))?);
+            all.push(decoded(word)?);
         }
         Ok(all)
     }
@@ -154,6 +189,15 @@ impl<'a> Words<'a> {
             "r" => Ok(libc::F_RDLCK),
             "w" => Ok(libc::F_WRLCK),
             other => bail!("r or w, not {other}"),
+        }
+    }
+
+    fn socket_type(&mut self) -> Result<SocketType> {
+        match self.0.next() {
+            None | Some("dgram") => Ok(SocketType::DGRAM),
+            Some("stream") => Ok(SocketType::STREAM),
+            Some("seqpacket") => Ok(SocketType::SEQPACKET),
+            Some(other) => bail!("dgram, stream or seqpacket, not {other}"),
         }
     }
 
@@ -188,6 +232,10 @@ impl<'a> Words<'a> {
     }
 }
 
+fn decoded(word: &str) -> Result<Vec<u8>> {
+    decode(word).with_context(|| format!("{word} is not percent-encoded"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +268,9 @@ mod tests {
             },
         );
         check("spawn sleep 60", Command::Spawn(vec![b"sleep".into(), b"60".into()]));
+        check("sendfd 3 over 9", Command::SendOver { fd: 3, socket: 9 });
+        check("sendfd 3 /s stream", Command::SendFd { fd: 3, to: b"/s".into(), kind: SocketType::STREAM });
+        check("timer 50 restart", Command::Timer { ms: 50, restart: true });
         check("dup 3 as 9", Command::Dup { fd: 3, number: Some(9) });
     }
 

@@ -3,13 +3,12 @@
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    io,
     os::{
-        fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::{
             ffi::{OsStrExt, OsStringExt},
-            net::{UnixDatagram, UnixStream},
+            net::UnixStream,
             process::{CommandExt, ExitStatusExt},
         },
     },
@@ -18,14 +17,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-};
 
 use super::{
     channel::Channel,
     command::Command,
+    hidden,
     lock::{Patience, error_name},
+    sockets,
 };
 use crate::sys;
 
@@ -36,9 +34,9 @@ pub const LIFE_SECONDS: u32 = 120;
 /// The whole program: commands from standard input until it ends.
 pub fn main() -> Result<()> {
     sys::alarm(LIFE_SECONDS);
-    sys::interrupt_on(libc::SIGUSR1).context("handle SIGUSR1")?;
+    sys::interrupt_on(libc::SIGUSR1, false).context("handle SIGUSR1")?;
     // The kernel asks the holder of a lease with it to give the lease up.
-    sys::interrupt_on(libc::SIGIO).context("handle SIGIO")?;
+    sys::interrupt_on(libc::SIGIO, false).context("handle SIGIO")?;
     let channel = Channel::from_fds(0, 1)?;
     // Whatever a test opens starts at fd 3, and programs that it spawns do not hold the test's pipes.
     let null = sys::open(b"/dev/null", libc::O_RDWR | libc::O_CLOEXEC).context("open /dev/null")?;
@@ -62,6 +60,13 @@ enum Next {
     /// The answer is already on its way.
     Answered,
     LeaderExits,
+}
+
+/// What becomes of the descriptors in a child.
+#[derive(Clone, Copy)]
+enum Files {
+    Copied,
+    Shared,
 }
 
 impl Driver {
@@ -103,7 +108,8 @@ impl Driver {
                 let tid = self.waits.get(&wait).with_context(|| format!("no wait has number {wait}"))?;
                 done(sys::kill_thread(*tid, libc::SIGUSR1)?)
             }
-            Command::Fork(socket) => return self.fork(&socket),
+            Command::Fork(socket) => return self.fork(&socket, Files::Copied),
+            Command::CloneFiles(socket) => return self.fork(&socket, Files::Shared),
             Command::Spawn(words) => program(&words)?.spawn()?.id().to_string(),
             Command::Exec(words) => {
                 let mut program = program(&words)?;
@@ -117,9 +123,24 @@ impl Driver {
                     None => format!("code {}", status.code().unwrap_or_default()),
                 }
             }
-            Command::Bind(path) => OwnedFd::from(UnixDatagram::bind(os(&path))?).into_raw_fd().to_string(),
-            Command::SendFd { fd, to } => done(send_fd(fd, &to)?),
-            Command::RecvFd { fd, number } => numbered(receive_fd(fd)?, number, 0)?.to_string(),
+            Command::NewPids => done(sys::new_pids()?),
+            Command::Bind { path, kind } => sockets::bind(&path, kind)?.to_string(),
+            Command::Accept(fd) => sockets::accept(fd)?.to_string(),
+            Command::SocketPair(kind) => {
+                let (one, other) = sockets::pair(kind)?;
+                format!("{one} {other}")
+            }
+            Command::SendFd { fd, to, kind } => done(sockets::send_to(fd, &to, kind)?),
+            Command::SendOver { fd, socket } => done(sockets::send_over(fd, socket)?),
+            Command::RecvFd { fd, number } => numbered(sockets::receive(fd)?, number, 0)?.to_string(),
+            Command::Map(fd) => sys::map(fd)?.to_string(),
+            Command::Unmap(address) => done(sys::unmap(address)?),
+            Command::Ring(fd) => hidden::ring(fd)?.to_string(),
+            Command::Loop(fd) => hidden::attach_loop(fd)?,
+            Command::Timer { ms, restart } => {
+                sys::interrupt_on(libc::SIGUSR2, restart)?;
+                done(sys::timer(libc::SIGUSR2, ms)?)
+            }
             Command::Setsid => done(sys::setsid()?),
             Command::Comm(name) => done(sys::set_comm(&name)?),
             Command::Pid => process::id().to_string(),
@@ -134,11 +155,12 @@ impl Driver {
                 sys::kill(process::id().cast_signed(), signal)?;
                 return Ok(Next::Answered);
             }
+            Command::Ignore(signal) => done(sys::ignore(signal)?),
             Command::Exit(code) => {
                 self.channel.answers().say("ok");
                 sys::exit(code)
             }
-            Command::Timer(milliseconds, on_alarm) => done(sys::timer(milliseconds, on_alarm)?),
+            Command::Alarm(milliseconds, on_alarm) => done(sys::alarm_in(milliseconds, on_alarm)?),
             Command::Break { path, flags } => {
                 let open = move || sys::open(&path, flags | libc::O_CLOEXEC).and_then(sys::close);
                 return self.perform(open, true);
@@ -180,12 +202,16 @@ impl Driver {
     }
 
     /// The child takes its commands from whoever listens on `socket`.
-    fn fork(&mut self, socket: &[u8]) -> Result<Next> {
-        if let Some(pid) = sys::fork()? {
+    fn fork(&mut self, socket: &[u8], files: Files) -> Result<Next> {
+        let pid = match files {
+            Files::Copied => sys::fork()?,
+            Files::Shared => sys::clone_files()?,
+        };
+        if let Some(pid) = pid {
             return Ok(Next::Answer(pid.to_string()));
         }
         sys::alarm(LIFE_SECONDS);
-        match self.leave_parent(socket) {
+        match self.leave_parent(socket, files) {
             Ok(()) => Ok(Next::Answered),
             Err(e) => {
                 eprintln!("locker: fork: {e:#}");
@@ -194,11 +220,16 @@ impl Driver {
         }
     }
 
-    fn leave_parent(&mut self, socket: &[u8]) -> Result<()> {
+    fn leave_parent(&mut self, socket: &[u8], files: Files) -> Result<()> {
         let stream = OwnedFd::from(UnixStream::connect(os(socket)).context("connect to the test")?);
         let channel = Channel::from_fds(stream.as_raw_fd(), stream.as_raw_fd())?;
-        // The parent's channel must close when the parent ends, though this child lives on.
-        std::mem::replace(self, Self::new(channel)).channel.close()
+        let parents = std::mem::replace(self, Self::new(channel)).channel;
+        match files {
+            // The parent's channel must close when the parent ends, though this child lives on.
+            Files::Copied => parents.close(),
+            // To close it here would close it there.
+            Files::Shared => Ok(()),
+        }
     }
 
     fn go_on_in_another_thread(self) -> ! {
@@ -247,32 +278,4 @@ fn program(words: &[Vec<u8>]) -> Result<process::Command> {
     let mut command = process::Command::new(words.next().context("a program is missing")?);
     command.args(words);
     Ok(command)
-}
-
-fn send_fd(fd: i32, to: &[u8]) -> Result<()> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(os(to))?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    // SAFETY: the caller's `fd` is open for the length of this call, or the kernel says EBADF.
-    let fds = [unsafe { BorrowedFd::borrow_raw(fd) }];
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(&socket, &[IoSlice::new(b"fd")], &mut ancillary, SendFlags::empty())
-        .map_err(io::Error::from)?;
-    Ok(())
-}
-
-fn receive_fd(socket: i32) -> Result<i32> {
-    // SAFETY: the caller's `socket` is open for the length of this call, or the kernel says EBADF.
-    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0; 2];
-    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::empty())
-        .map_err(io::Error::from)?;
-    let mut fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    fds.by_ref().flatten().next().map(IntoRawFd::into_raw_fd).context("no descriptor was in the message")
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    process::{Exit, Life, Origin, Process},
+    process::{Exit, Life, Process, Raised, Runtime},
     report::{Holder, Waiter},
     text::Text,
 };
@@ -25,6 +25,11 @@ pub(crate) struct ProcessObject<'a> {
     uid: Option<u32>,
     unit: Option<Cow<'a, str>>,
     container: Option<Cow<'a, str>>,
+    user_unit: Option<Cow<'a, str>>,
+    slice: Option<Cow<'a, str>>,
+    runtime: Option<&'static str>,
+    pod: Option<Cow<'a, str>>,
+    inner_pid: Option<u32>,
 }
 
 impl<'a> ProcessObject<'a> {
@@ -39,6 +44,11 @@ impl<'a> ProcessObject<'a> {
             uid: process.uid,
             unit: process.unit.as_ref().map(Text::lossy),
             container: process.container.as_ref().map(Text::lossy),
+            user_unit: process.user_unit.as_ref().map(Text::lossy),
+            slice: process.slice.as_ref().map(Text::lossy),
+            runtime: process.runtime.map(Runtime::name),
+            pod: process.pod.as_ref().map(Text::lossy),
+            inner_pid: process.inner_pid,
         }
     }
 }
@@ -83,7 +93,7 @@ pub(crate) struct ExitObject<'a> {
     oom: bool,
     core_dumped: bool,
     /// What raised the signal.
-    origin: Option<&'static str>,
+    raised_by: Option<&'static str>,
 }
 
 /// A process of which only number and name are known.
@@ -105,15 +115,15 @@ impl<'a> ExitObject<'a> {
     fn new(exit: &'a Exit) -> Self {
         match exit {
             Exit::Code(code) => {
-                Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false, origin: None }
+                Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false, raised_by: None }
             }
-            Exit::Signal { signal, core_dumped, sender, oom, origin } => Self {
+            Exit::Signal { signal, core_dumped, sender, oom, raised } => Self {
                 code: None,
                 signal: Some(*signal),
                 sender: sender.as_ref().map(|(pid, comm)| Named::new(*pid, comm)),
                 oom: *oom,
                 core_dumped: *core_dumped,
-                origin: origin.map(Origin::name),
+                raised_by: raised.map(Raised::name),
             },
         }
     }
@@ -168,14 +178,30 @@ impl<'a> WaiterObject<'a> {
 #[serde(untagged)]
 enum MaybeProcess<'a> {
     Known(ProcessObject<'a>),
-    Nobody { pid: (), start_time: (), comm: (), exe: (), uid: (), unit: (), container: () },
+    Nobody(Nobody),
+}
+
+#[derive(Default, Serialize)]
+struct Nobody {
+    pid: (),
+    start_time: (),
+    comm: (),
+    exe: (),
+    uid: (),
+    unit: (),
+    container: (),
+    user_unit: (),
+    slice: (),
+    runtime: (),
+    pod: (),
+    inner_pid: (),
 }
 
 impl<'a> MaybeProcess<'a> {
     fn new(process: Option<&'a Process>) -> Self {
         match process {
             Some(process) => Self::Known(ProcessObject::new(process)),
-            None => Self::Nobody { pid: (), start_time: (), comm: (), exe: (), uid: (), unit: (), container: () },
+            None => Self::Nobody(Nobody::default()),
         }
     }
 }

@@ -12,7 +12,7 @@ use lockwatch_core::{
 
 use super::{
     convert::{file_id, kind_of, mode_of, process_id},
-    picture::dead_process,
+    people::dead_process,
 };
 use crate::sources::clock::Clock;
 

@@ -1,13 +1,18 @@
 //! Every descriptor of a file that carries locks: the `iter/task_file` program, read to its end.
 
-use std::{collections::HashMap, io::Read};
+use std::{collections::hash_map::Entry, io::Read};
 
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Iter};
+use foldhash::HashMap;
 use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, Wire, kind};
 use lockwatch_core::{lock::FileId, text::Text};
 
 use super::convert::exe_file;
+use crate::sources::place::Name;
+
+/// How many further names of one file are kept.
+const MOST_NAMES: usize = 3;
 
 /// The iterator, loaded.
 pub struct Descriptors {
@@ -24,8 +29,12 @@ pub struct Table {
     fds: Vec<FdRecord>,
     /// By what may own locks, sorted: a map of lists would allocate for each of them.
     by_owner: Vec<(Owner, usize)>,
-    /// A path for each file, by inode and device.
-    pub paths: HashMap<(u64, u32), Text>,
+    /// Where in that list each owner begins.
+    first: HashMap<Owner, usize>,
+    /// A name for each file, by inode and device.
+    pub names: HashMap<(u64, u32), Name>,
+    /// More names of the same files: of other links, of other mount namespaces.
+    pub other_names: HashMap<(u64, u32), Vec<Name>>,
     /// Each process's executable, as the kernel identifies it: `/proc/PID/exe` has another device on btrfs and overlayfs.
     pub executables: HashMap<ProcessKey, FileId>,
 }
@@ -68,12 +77,37 @@ impl Table {
                 table.executables.insert(record.process, exe);
             }
             if !path.is_empty() {
-                table.paths.entry((record.inode, record.device)).or_insert_with(|| Text::new(path));
+                table.note(&record, path);
             }
             bytes = &bytes[end..];
         }
         table.by_owner.sort_unstable();
+        table.first.reserve(table.by_owner.len());
+        for (place, (owner, _)) in table.by_owner.iter().enumerate() {
+            table.first.entry(*owner).or_insert(place);
+        }
         Ok(table)
+    }
+
+    fn note(&mut self, record: &FdRecord, path: &[u8]) {
+        let (file, pid) = ((record.inode, record.device), record.process.pid);
+        let name = || Name { text: Text::new(path), pid };
+        match self.names.entry(file) {
+            Entry::Vacant(entry) => drop(entry.insert(name())),
+            Entry::Occupied(first) if first.get().text.as_bytes() != path => {
+                let others = self.other_names.entry(file).or_default();
+                if others.len() < MOST_NAMES && others.iter().all(|other| other.text.as_bytes() != path) {
+                    others.push(name());
+                }
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// What the kernel calls a file, by inode and device.
+    pub fn names_of(&self, file: (u64, u32)) -> Vec<Name> {
+        let others = self.other_names.get(&file).into_iter().flatten();
+        self.names.get(&file).into_iter().chain(others).cloned().collect()
     }
 
     /// Every descriptor.
@@ -88,7 +122,7 @@ impl Table {
             kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
             _ => (lock.file, 0, 0),
         };
-        let from = self.by_owner.partition_point(|(other, _)| *other < owner);
+        let from = self.first.get(&owner).copied().unwrap_or(self.by_owner.len());
         let found = self.by_owner[from..].iter().take_while(move |(other, _)| *other == owner);
         found.map(|(_, index)| &self.fds[*index])
     }

@@ -1,7 +1,6 @@
 //! Runs the walk over the kernel's own list of locks (DESIGN section 3.4): `/proc/locks` is never opened.
 
 use std::{
-    collections::{HashMap, HashSet},
     fs,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
@@ -13,6 +12,7 @@ use aya::{
     maps::{Array, MapData, RingBuf},
     programs::{RawTracePoint, TestRun},
 };
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use lockwatch_common::{Cursor, WalkRecord, Wire, cursor, kind, ty};
 use rustix::{
     fs::{FlockOperation, MemfdFlags, flock, memfd_create},

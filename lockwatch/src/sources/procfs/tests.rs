@@ -145,7 +145,7 @@ fn who_waits_is_named_with_its_start() {
 fn fake(locks: &str, locked: &Path) -> (tempfile::TempDir, ProcfsOptions) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_path_buf();
-    for name in ["self", "7/fdinfo", "7/fd", "8"] {
+    for name in ["self", "7/fdinfo", "7/fd", "8", "block"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
     fs::write(root.join("locks"), locks).unwrap();
@@ -158,7 +158,8 @@ fn fake(locks: &str, locked: &Path) -> (tempfile::TempDir, ProcfsOptions) {
     }
     fs::write(root.join("7/fdinfo/3"), fdinfo).unwrap();
     std::os::unix::fs::symlink(locked, root.join("7/fd/3")).unwrap();
-    (dir, ProcfsOptions { root })
+    let block = root.join("block");
+    (dir, ProcfsOptions { root, block })
 }
 
 #[test]
@@ -182,7 +183,13 @@ fn a_fake_proc_is_read_to_the_letter() {
     assert_eq!(picture.census.births.len(), 2);
     assert!(picture.fds_complete);
     assert!(picture.exact);
-    assert_eq!(picture.warnings, ["1 lease is being broken, and the kernel no longer prints the mode: shown as read"]);
+    let warnings = [
+        "1 lease is being broken, and the kernel no longer prints the mode: shown as read",
+        "a holder may be missing: descriptors on their way through unix sockets can be seen only from the pid namespace \
+         of this /proc",
+    ];
+    assert_eq!(picture.warnings, warnings);
+    assert!(!picture.search_complete);
 }
 
 #[test]
@@ -202,6 +209,130 @@ fn locks_alike_without_kcmp_are_not_complete() {
     let picture = look(&options).unwrap();
     assert_eq!((picture.locks.len(), picture.fds_complete, picture.exact), (2, false, false));
     assert!(picture.warnings[0].starts_with("2 locks are alike"), "{:?}", picture.warnings);
+}
+
+/// A `/proc` that claims to be our own, with a lock on file 6 by process `taker` and a process, 8, that maps it.
+fn fake_with_mapping(taker: u32, more: &str) -> (tempfile::TempDir, ProcfsOptions) {
+    let (dir, options) = fake(&format!("1: FLOCK  ADVISORY  WRITE {taker} fe:00:6 0 EOF\n{more}"), Path::new("/x"));
+    let ours = format!("NStgid:\t{}\n", std::process::id());
+    fs::write(options.root.join("self/status"), ours).unwrap();
+    fs::write(options.root.join("8/maps"), "7f00-7f01 rw-s 00000000 fe:00 6    /run/lock (deleted)\n").unwrap();
+    fs::write(options.root.join("7/maps"), "").unwrap();
+    fs::create_dir_all(options.root.join("8/fd")).unwrap();
+    (dir, options)
+}
+
+#[test]
+fn what_only_memory_keeps_is_a_holder_by_elimination() {
+    let (_dir, options) = fake_with_mapping(6, "");
+    let picture = look(&options).unwrap();
+    let holder = &picture.locks[0].holders[0];
+    assert_eq!((holder.process.unwrap().start.unwrap().0, holder.via, holder.fd), (100, Via::Mapping, None));
+    assert_eq!(holder.detail.as_deref(), Some("maps the file at 7f00-7f01 (rw-s)"));
+    let seen = &picture.files[&picture.locks[0].file];
+    assert_eq!((&seen.path, seen.deleted), (&Some(Text::from("/run/lock")), true));
+    assert!(picture.census.living.contains_key(&8));
+    assert_eq!((picture.search_complete, picture.warnings), (true, vec![]));
+}
+
+#[test]
+fn elimination_needs_every_place_and_a_taker_who_was_dead() {
+    let check = |taker: u32, more: &str, spoil: &dyn Fn(&Path), expect: &str| {
+        let (_dir, options) = fake_with_mapping(taker, more);
+        spoil(&options.root);
+        let picture = look(&options).unwrap();
+        assert_eq!(picture.locks[0].holders.len(), 1);
+        assert!(!picture.search_complete, "{expect}");
+        assert!(picture.warnings.iter().any(|why| why.contains(expect)), "{expect}: {:?}", picture.warnings);
+    };
+    let nothing = |_: &Path| ();
+    check(7, "", &nothing, "pid 7 lives and took a lock that no descriptor keeps");
+    check(6, "2: OFDLCK ADVISORY  WRITE -1 fe:00:6 0 9\n", &nothing, "who took it is not known");
+    check(6, "", &|root| fs::remove_dir(root.join("block")).unwrap(), "the loop devices cannot be listed");
+    check(
+        6,
+        "",
+        &|root| {
+            fs::create_dir_all(root.join("block/loop0/loop")).unwrap();
+            fs::write(root.join("block/loop0/loop/backing_file"), "/image (deleted)\n").unwrap();
+        },
+        "behind loop device /dev/loop0 cannot be told by its name: /image (deleted)",
+    );
+    let ring = |info: &'static str| {
+        move |root: &Path| {
+            std::os::unix::fs::symlink("anon_inode:[io_uring]", root.join("8/fd/4")).unwrap();
+            fs::create_dir_all(root.join("8/fdinfo")).unwrap();
+            fs::write(root.join("8/fdinfo/4"), info).unwrap();
+        }
+    };
+    check(6, "", &ring("pos:\t0\nino:\t9\n"), "the io_uring at fd 4 of pid 8 is busy");
+    check(6, "", &ring("ino:\t9\nUserFiles:\t1\n    0: name\n"), "cannot be told by its name: name");
+    check(6, "", &ring("ino:\t9\nUserFiles:\t1\nUserBufs:\t0\n"), "does not show whether");
+    let unlisted =
+        "7f00-7f01 rw-s 00000000 fe:00 6    /run/lock\n7f02-7f03 rw-s 00000000 00:10 9 anon_inode:[io_uring]\n";
+    check(6, "", &|root| fs::write(root.join("8/maps"), unlisted).unwrap(), "an io_uring without a descriptor");
+}
+
+#[test]
+fn a_taker_who_maps_the_file_itself_may_live() {
+    let (_dir, options) = fake_with_mapping(8, "");
+    assert!(look(&options).unwrap().search_complete);
+}
+
+#[test]
+fn what_has_gone_by_the_second_reading_is_not_proven() {
+    let (_dir, options) = fake_with_mapping(6, "");
+    let (lines, _) = locks::parse(&fs::read(options.root.join("locks")).unwrap());
+    let check = |then: &str, expect: bool| {
+        fs::write(options.root.join("locks"), then).unwrap();
+        let clock = Clock::read();
+        let mut scan = fds::scan(&options.root, true, &clock).unwrap();
+        let mut joined = join_up(&lines, &scan.hits, &scan, None, true);
+        let place = Place { options: &options, our_numbers: true, clock: &clock };
+        let searched = search::explain(&place, &lines, &mut scan, &mut joined);
+        assert_eq!((joined.locks[0].holders.len(), searched.complete), (1, expect), "{then}");
+    };
+    check("9: FLOCK  ADVISORY  WRITE 6 fe:00:6 0 EOF\n", true);
+    check("1: FLOCK  ADVISORY  WRITE 5 fe:00:6 0 EOF\n", false);
+    check("", false);
+}
+
+#[test]
+fn nothing_is_searched_where_descriptors_explain_it_all() {
+    let (_dir, mut options) = fake("1: FLOCK  ADVISORY  WRITE 6 fe:00:5 0 EOF\n", Path::new("/x"));
+    options.block = "/nonexistent".into();
+    let picture = look(&options).unwrap();
+    assert_eq!((picture.search_complete, picture.warnings), (true, vec![]));
+}
+
+/// More locks than the kernel shows in one page; a file's read(2) gives 4 KiB or more, so the pieces are counted as
+/// those of a real list would be.
+#[test]
+fn a_long_list_must_not_contradict_itself() {
+    let line = |n: usize, pid: u32, inode: usize| format!("{n}: FLOCK  ADVISORY  WRITE {pid} fe:00:{inode} 0 EOF\n");
+    let check = |lines: &[String], expect: bool| {
+        let (lines, _) = locks::parse(lines.concat().as_bytes());
+        assert_eq!(contradicts_itself(&lines), expect);
+    };
+    let list: Vec<String> = (1..200).map(|n| line(n, 7, n)).collect();
+    check(&list, false);
+    check(&[&list[..], &[line(200, 7, 199)]].concat(), true);
+    check(&[&list[..], &[line(200, 8, 100)]].concat(), true);
+    check(
+        &["1: FLOCK  ADVISORY  READ 7 fe:00:1 0 EOF\n".into(), "2: FLOCK  ADVISORY  READ 7 fe:00:1 0 EOF\n".into()],
+        false,
+    );
+    check(
+        &[
+            "1: FLOCK  ADVISORY  WRITE 7 fe:00:1 0 EOF\n".into(),
+            "1: -> FLOCK  ADVISORY  WRITE 7 fe:00:1 0 EOF\n".into(),
+        ],
+        false,
+    );
+    check(
+        &["1: LEASE  ACTIVE    WRITE 7 fe:00:1 0 EOF\n".into(), "2: FLOCK  ADVISORY  WRITE 7 fe:00:1 0 EOF\n".into()],
+        false,
+    );
 }
 
 #[test]
