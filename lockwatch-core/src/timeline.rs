@@ -179,12 +179,21 @@ struct Line {
     /// Who waits; a process may do so more than once.
     waiters: Vec<(Request, Arc<Process>)>,
     holders: Vec<Arc<Process>>,
-    owner_died: bool,
+    owner: Owner,
     orphaned: bool,
     hot: bool,
     /// When somebody unlocked it, and who: it goes with the next look, unless it was another's or a part.
     released: Option<(Timestamp, Option<Arc<Process>>)>,
     gone: bool,
+}
+
+/// What is known of the acquirer's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Alive,
+    Dead,
+    /// It is known how it died.
+    DeadAsKnown,
 }
 
 /// Process, mode and bytes: what tells a waiter from another.
@@ -201,7 +210,7 @@ impl Line {
             moments: VecDeque::new(),
             waiters: Vec::new(),
             holders: holders(lock),
-            owner_died: false,
+            owner: Owner::Alive,
             orphaned: false,
             hot: false,
             released: None,
@@ -253,11 +262,16 @@ impl Line {
     }
 
     fn update(&mut self, lock: &LockReport, now: Timestamp, noted: &mut u64) {
-        if let Some(owner) = lock.acquirer.as_ref().filter(|_| !self.owner_died)
-            && let Life::Dead(Death { at, .. }) = &owner.life
+        if let Some(owner) = &lock.acquirer
+            && let Life::Dead(Death { at, exit, .. }) = &owner.life
         {
-            self.owner_died = true;
-            self.push(noted, at.unwrap_or(now), What::OwnerDied, Some(owner.clone()));
+            // A look may find somebody gone before the news of the death come, which say how.
+            let known = if exit.is_some() { Owner::DeadAsKnown } else { Owner::Dead };
+            if self.owner < known {
+                self.owner = known;
+                self.moments.retain(|moment| moment.what != What::OwnerDied);
+                self.push(noted, at.unwrap_or(now), What::OwnerDied, Some(owner.clone()));
+            }
         }
         let holders = holders(lock);
         let is_among = |list: &[Arc<Process>], one: &Process| list.iter().any(|process| process.id == one.id);

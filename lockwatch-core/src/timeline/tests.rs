@@ -101,7 +101,10 @@ fn a_ghost_has_a_story() {
     let exit = Some(Exit::Code(1));
     let dead = process(7, Life::Dead(Death { at: Some(at(14)), exit, number_reused_by: None }));
     let orphan = || LockReport { verdict: Verdict::Orphaned, ..with_waiter(10, 12, lock("a", dead.clone(), &[8])) };
-    timelines.see(&report(15, vec![orphan()]), |_| true);
+    let gone = process(7, Life::Dead(Death::default()));
+    timelines.see(&report(15, vec![LockReport { acquirer: Some(gone), ..orphan() }]), |_| true);
+    assert!(story(&timelines, "a").ends_with("15 owner_died 7, 15 let_go 7, 15 orphaned"), "{timelines:?}");
+    timelines.see(&report(16, vec![orphan()]), |_| true);
     timelines.see(&report(19, vec![LockReport { hot: true, ..orphan() }]), |_| true);
     timelines.see(&report(20, vec![LockReport { hot: true, ..orphan() }]), |_| true);
     let tail = "14 owner_died 7, 15 let_go 7, 15 orphaned, 19 hot";

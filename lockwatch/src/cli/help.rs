@@ -54,6 +54,7 @@ pub const ALL: &[Help] = &[
         examples: &[
             ("lockwatch explain f3k9-27qd", "by ID, which may be cut short"),
             ("lockwatch explain /run/app.lock", "every lock on that file"),
+            ("lockwatch explain f3k9 --watch", "then what happens to it, until it is gone"),
         ],
         codes: &[],
     },

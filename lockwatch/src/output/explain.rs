@@ -1,5 +1,7 @@
 //! The story of a lock, as a colleague would tell it: the conclusion first, the next command last.
 
+pub mod timeline;
+
 use std::io::{self, Write};
 
 use lockwatch_core::{
