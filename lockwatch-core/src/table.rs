@@ -136,18 +136,6 @@ impl Table {
         }
     }
 
-    /// The numbers of the living processes that play a part: acquirers, holders, parties and waiters. Their deaths,
-    /// and no others, can change a verdict.
-    pub fn cast(&self) -> HashSet<u32> {
-        let held = self.locks.values().flatten().map(|span| &span.payload);
-        let numbers = held.flat_map(|held| {
-            let holders = held.holders.iter().filter_map(|h| h.process);
-            holders.chain(held.acquirer).map(|id| id.pid).chain(held.parties.iter().copied())
-        });
-        let waiting = self.waits.iter().filter_map(|w| Some(w.process?.pid));
-        numbers.chain(waiting).filter(|pid| self.census.living.contains_key(pid)).collect()
-    }
-
     /// The numbers of the living processes that shared a lock with its acquirer, whether they still do or have let go
     /// of it: such a lock is orphaned only when they are dead.
     pub fn parties(&self) -> HashSet<u32> {

@@ -81,7 +81,7 @@ pub fn ghost() -> LockReport {
         core_dumped: false,
         sender: Some((1, Text::from("systemd"))),
         oom: false,
-        origin: None,
+        raised: None,
     };
     let taker = Process { unit: Some(Text::from("locksmith.service")), ..dead(4711, "locksmith", Some(kill)) };
     let waiter = Waiter {

@@ -128,7 +128,7 @@ mod tests {
                       "code": null,
                       "core_dumped": false,
                       "oom": false,
-                      "origin": null,
+                      "raised_by": null,
                       "sender": {
                         "comm": "systemd",
                         "pid": 1
@@ -148,6 +148,7 @@ mod tests {
                     "unit": "locksmith.service",
                     "user_unit": null
                   },
+                  "breaking": null,
                   "cause": "leaked",
                   "deadlock": false,
                   "evidence": [

@@ -99,6 +99,21 @@ mod tests {
         let text = fixture::written(|out| write(&moments[1..], None, &options, out));
         let named = fixture::written(|out| write(&moments[..1], Some(id), &options, out));
         fixture::assert_harmless(&text);
-        expect![[""]].assert_eq(&format!("{named}{text}"));
+        expect![[r#"
+              2026-11-22T03:11:58.123Z taken            f3k9-27qd pid 4711 (locksmith) took it
+              2026-11-22T03:11:58.123Z found            it was there already, taken by somebody whom nobody saw
+              2026-11-22T03:11:59.123Z waiting          pid 4800 (updater) asks for it, and waits
+              2026-11-22T03:12:00.123Z granted          pid 4800 (updater) has a lock now, after 3 s
+              2026-11-22T03:12:01.123Z wait-ended       pid 4711 (\x1b]0;x\x07\r\xfe) waits no more, after 4 s
+              2026-11-22T03:12:02.123Z passed-on        pid 4800 (updater) keeps it alive, too
+              2026-11-22T03:12:02.123Z let-go           pid 4800 (updater) keeps it alive no more
+              2026-11-22T03:12:03.123Z owner-died       pid 4711 (locksmith) exited with code 3
+              2026-11-22T03:12:03.123Z released-in-part some of its bytes were unlocked
+              2026-11-22T03:12:04.123Z orphaned         nobody who knows of it is left
+              2026-11-22T03:12:05.123Z hot              somebody has been waiting for it too long
+              2026-11-22T03:12:06.123Z released         it is gone: pid 4800 (updater) unlocked it, or closed the file
+              2026-11-22T03:12:06.123Z released         it is gone
+        "#]]
+        .assert_eq(&format!("{named}{text}"));
     }
 }
