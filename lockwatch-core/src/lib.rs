@@ -20,4 +20,5 @@ pub mod report;
 pub mod table;
 pub mod text;
 pub mod time;
+pub mod timeline;
 pub mod verdict;

@@ -36,7 +36,13 @@ fn hidden(pid: u32) -> Process {
 }
 
 fn killed() -> Option<Exit> {
-    Some(Exit::Signal { signal: 9, core_dumped: false, sender: Some((900, Text::from("systemd"))), oom: false })
+    Some(Exit::Signal {
+        signal: 9,
+        core_dumped: false,
+        sender: Some((900, Text::from("systemd"))),
+        oom: false,
+        raised: None,
+    })
 }
 
 /// A holder that got its descriptor without O_CLOEXEC.

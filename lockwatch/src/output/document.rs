@@ -9,7 +9,7 @@ mod people;
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    lock::{Device, FileId},
+    lock::{Breaking, Device, FileId, Mode},
     lockfile::LockFile,
     observation::FileSeen,
     report::{Host, LockReport, Report, SourceStatus},
@@ -108,6 +108,7 @@ pub(crate) struct LockObject<'a> {
     file: FileObject<'a>,
     acquirer: Option<Acquirer<'a>>,
     acquired_at: Option<At>,
+    breaking: Option<BreakingObject>,
     holders: Vec<HolderObject<'a>>,
     holders_complete: bool,
     waiters: Vec<WaiterObject<'a>>,
@@ -128,6 +129,7 @@ impl<'a> LockObject<'a> {
             file: FileObject::new(lock.file, Some(&lock.file_seen)),
             acquirer: lock.acquirer.as_deref().map(Acquirer::new),
             acquired_at: lock.acquired_at.map(At),
+            breaking: lock.breaking.map(BreakingObject::new),
             holders: lock.holders.iter().map(HolderObject::new).collect(),
             holders_complete: lock.holders_complete,
             waiters: lock.waiters.iter().map(WaiterObject::new).collect(),
@@ -137,6 +139,19 @@ impl<'a> LockObject<'a> {
             deadlock: lock.deadlock,
             evidence: &lock.evidence,
         }
+    }
+}
+
+/// A lease that its holder has been asked to give up.
+#[derive(Serialize)]
+struct BreakingObject {
+    to: &'static str,
+    deadline: Option<At>,
+}
+
+impl BreakingObject {
+    fn new(breaking: Breaking) -> Self {
+        Self { to: breaking.to.map_or("none", Mode::name), deadline: breaking.deadline.map(At) }
     }
 }
 

@@ -137,6 +137,7 @@ mod tests {
                       "code": null,
                       "core_dumped": false,
                       "oom": false,
+                      "raised_by": null,
                       "sender": {
                         "comm": "systemd",
                         "pid": 1
@@ -156,6 +157,7 @@ mod tests {
                     "unit": "locksmith.service",
                     "user_unit": null
                   },
+                  "breaking": null,
                   "cause": "leaked",
                   "deadlock": false,
                   "evidence": [

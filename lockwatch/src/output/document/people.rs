@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    process::{Exit, Life, Process, Runtime},
+    process::{Exit, Life, Process, Raised, Runtime},
     report::{Holder, Waiter},
     text::Text,
 };
@@ -99,6 +99,8 @@ pub(crate) struct ExitObject<'a> {
     sender: Option<Named<'a>>,
     oom: bool,
     core_dumped: bool,
+    /// What raised the signal.
+    raised_by: Option<&'static str>,
 }
 
 /// A process of which only number and name are known.
@@ -119,13 +121,16 @@ impl<'a> Named<'a> {
 impl<'a> ExitObject<'a> {
     fn new(exit: &'a Exit) -> Self {
         match exit {
-            Exit::Code(code) => Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false },
-            Exit::Signal { signal, core_dumped, sender, oom } => Self {
+            Exit::Code(code) => {
+                Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false, raised_by: None }
+            }
+            Exit::Signal { signal, core_dumped, sender, oom, raised } => Self {
                 code: None,
                 signal: Some(*signal),
                 sender: sender.as_ref().map(|(pid, comm)| Named::new(*pid, comm)),
                 oom: *oom,
                 core_dumped: *core_dumped,
+                raised_by: raised.map(Raised::name),
             },
         }
     }
