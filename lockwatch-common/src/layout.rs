@@ -64,6 +64,10 @@ layout! {
     fl_end: "file_lock" "fl_end";
     /// Bytes of the whole struct.
     fl_size: "file_lock" "";
+    /// When a lease that must go is taken away, in jiffies; 0 for never.
+    lease_break_time: "file_lease" "fl_break_time";
+    /// When a lease that must become a read lease does, in jiffies; 0 for never.
+    lease_downgrade_time: "file_lease" "fl_downgrade_time";
     /// Superblock.
     i_sb: "inode" "i_sb";
     /// Inode number.
@@ -118,6 +122,12 @@ layout! {
     signal_live: "signal_struct" "live";
     /// Exit code of the group.
     signal_group_exit_code: "signal_struct" "group_exit_code";
+    /// Why a signal was sent: SI_USER, SI_KERNEL, ….
+    siginfo_code: "kernel_siginfo" "si_code";
+    /// What a signal does: SIG_DFL (0), SIG_IGN (1) or a handler.
+    sa_handler: "k_sigaction" "sa.sa_handler";
+    /// SA_* flags of a signal's handler.
+    sa_flags: "k_sigaction" "sa.sa_flags";
     /// The table proper.
     files_fdt: "files_struct" "fdt";
     /// The array of files.

@@ -26,6 +26,18 @@ pub static PROCESSES: HashMap<ProcessKey, ProcessValue> = HashMap::with_max_entr
 #[map]
 pub static WATCHED: HashMap<ProcessKey, u32> = HashMap::with_max_entries(1 << 14, 0);
 
+/// Threads that the OOM killer has chosen and that have not ended yet, by thread id.
+#[map]
+pub static VICTIMS: HashMap<u32, u32> = HashMap::with_max_entries(1 << 8, 0);
+
+/// Devices of file systems that may keep locks to themselves: user space writes, the probes read.
+#[map]
+pub static REMOTE: HashMap<u32, u32> = HashMap::with_max_entries(1 << 8, 0);
+
+/// Threads whose request on such a file system the kernel itself has answered.
+#[map]
+pub static LOCAL: HashMap<u32, u32> = HashMap::with_max_entries(1 << 10, 0);
+
 /// News for user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

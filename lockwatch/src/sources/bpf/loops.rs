@@ -69,6 +69,7 @@ mod tests {
 
     fn lock(kind: Kind, owner: u64, holders: Vec<HolderSeen>) -> LockSeen {
         LockSeen {
+            breaking: None,
             file: FILE,
             kind,
             mode: Mode::Read,

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, kind};
+use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, fl, kind};
 use lockwatch_core::{
-    lock::{FileId, Kind, OwnerKey, Range},
+    lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Process, ProcessId},
     time::StartTime,
@@ -114,7 +114,18 @@ fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: 
         ancestors,
         watched,
         holders,
+        breaking: breaking(record, clock),
     }
+}
+
+/// A lease of which the kernel has asked its holder to give it up: fs/locks.c target_leasetype, 6.18.
+fn breaking(record: &WalkRecord, clock: &Clock) -> Option<Breaking> {
+    let to = match record.flags & (fl::UNLOCK_PENDING | fl::DOWNGRADE_PENDING) {
+        0 => return None,
+        fl::DOWNGRADE_PENDING => Some(Mode::Read),
+        _ => None,
+    };
+    Some(Breaking { to, deadline: (record.deadline_ns != 0).then(|| clock.at_boot_ns(record.deadline_ns)) })
 }
 
 fn wait(record: &WalkRecord, clock: &Clock, people: &mut People) -> WaitSeen {

@@ -221,7 +221,20 @@ mod tests {
     fn record((address, inode, owner, kind, ty, start, depth): Row) -> WalkRecord {
         let lock = LockKey { inode, owner, device: 1, kind };
         let process = ProcessKey { start_ns: 0, pid: 0, pad: 0 };
-        WalkRecord { lock, address, file: owner, start, end: start, process, at_ns: 0, flags: 0, ty, pid: 9, depth }
+        WalkRecord {
+            lock,
+            address,
+            file: owner,
+            start,
+            end: start,
+            process,
+            at_ns: 0,
+            deadline_ns: 0,
+            flags: 0,
+            ty,
+            pid: 9,
+            depth,
+        }
     }
 
     #[test]
