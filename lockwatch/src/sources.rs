@@ -10,6 +10,7 @@ pub mod processes;
 pub mod procfs;
 
 mod cgroup;
+mod confirm;
 mod fds;
 mod join;
 mod kcmp;

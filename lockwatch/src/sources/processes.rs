@@ -71,8 +71,7 @@ pub fn is_still(process: ProcessId) -> bool {
 /// Whether the process is on its way out, or gone: PF_EXITING is set before any exit tracepoint fires (kernel/exit.c
 /// do_exit, 6.18).
 pub fn is_exiting(process: ProcessId) -> bool {
-    const PF_EXITING: u32 = 4;
-    own_stat(process).is_none_or(|stat| stat.is_zombie() || stat.flags & PF_EXITING != 0)
+    own_stat(process).is_none_or(|stat| stat.is_ending())
 }
 
 fn own_stat(process: ProcessId) -> Option<Stat> {
@@ -165,7 +164,7 @@ pub(super) struct Stat {
     tty: i64,
     flags: u32,
     threads: u32,
-    start: StartTime,
+    pub(super) start: StartTime,
 }
 
 impl Stat {
@@ -191,6 +190,11 @@ impl Stat {
     /// Dead but not yet buried.
     pub(super) fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
+    }
+
+    /// On its way out, or dead: PF_EXITING, include/linux/sched.h (6.18).
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_zombie() || self.flags & 4 != 0
     }
 
     /// Whether it is a thread of the kernel's, which has no descriptors: PF_KTHREAD, include/linux/sched.h (6.18).

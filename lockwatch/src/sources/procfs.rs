@@ -17,6 +17,7 @@ use lockwatch_core::{
 
 use super::{
     clock::Clock,
+    confirm::confirm,
     fds::{self, Hit, Scan},
     files,
     hidden::Messages,
@@ -92,7 +93,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
     warnings.extend(searched.warnings);
     warnings.extend(census.blind_spot.iter().map(|why| format!("locks and holders may be missing: {why}")));
     let locks = joined.locks;
-    Ok(Picture {
+    let mut picture = Picture {
         taken_at: clock.now(),
         locks,
         waits,
@@ -102,7 +103,9 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
         search_complete: searched.complete,
         exact,
         warnings,
-    })
+    };
+    confirm(&mut picture, root);
+    Ok(picture)
 }
 
 /// Where and how this look is taken.

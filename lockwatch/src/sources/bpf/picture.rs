@@ -18,7 +18,13 @@ use super::{
     people::{Known, People},
     walk::Walked,
 };
-use crate::sources::{clock::Clock, peek, place::Places, processes};
+use crate::sources::{
+    clock::Clock,
+    confirm::{confirm, is_alive},
+    peek,
+    place::Places,
+    processes,
+};
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
@@ -68,10 +74,22 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
     let exact = warnings.is_empty();
     let search_complete = loops::explain(&mut locks, &found.gaps, &mut warnings);
     add_texts(&locks, &mut files, &census);
-    if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
+    if locks.iter().any(|lock| !lock.watched && !is_alive(lock, &census)) {
         census.births = processes::births(proc_root);
     }
-    Picture { taken_at: clock.now(), locks, waits, census, files, fds_complete: true, search_complete, exact, warnings }
+    let mut picture = Picture {
+        taken_at: clock.now(),
+        locks,
+        waits,
+        census,
+        files,
+        fds_complete: true,
+        search_complete,
+        exact,
+        warnings,
+    };
+    confirm(&mut picture, proc_root);
+    picture
 }
 
 fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: &mut People) -> LockSeen {
@@ -150,18 +168,9 @@ fn acquirer(record: &WalkRecord) -> Option<ProcessId> {
     local.then_some(ProcessId { pid: record.pid, start })
 }
 
-fn lives(lock: &LockSeen, census: &Census) -> bool {
-    lock.acquirer.is_none_or(|acquirer| {
-        census
-            .living
-            .get(&acquirer.pid)
-            .is_some_and(|living| acquirer.start.is_none_or(|start| living.id.start == Some(start)))
-    })
-}
-
 /// Says of which holders a dead acquirer's file table still is; the owner of a POSIX lock is that table.
 fn name_sharers(locks: &mut [LockSeen], census: &Census) {
-    for lock in locks.iter_mut().filter(|lock| !lives(lock, census)) {
+    for lock in locks.iter_mut().filter(|lock| !is_alive(lock, census)) {
         let gone = lock.acquirer.map(|id| census.resolve(id));
         for holder in lock.holders.iter_mut().filter(|holder| holder.via == Via::Fd) {
             let heir = holder.process.and_then(|id| census.living.get(&id.pid));
@@ -175,7 +184,7 @@ fn name_sharers(locks: &mut [LockSeen], census: &Census) {
 
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.
 fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
-    for lock in locks.iter().filter(|lock| !lives(lock, census)) {
+    for lock in locks.iter().filter(|lock| !is_alive(lock, census)) {
         let Some(seen) = files.get_mut(&lock.file).filter(|seen| seen.text.is_none()) else { continue };
         let fs = seen.fs.clone();
         let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
