@@ -140,6 +140,57 @@ layout! {
     wqe_private: "wait_queue_entry" "private";
     /// Its node in the queue.
     wqe_entry: "wait_queue_entry" "entry";
+    // From here on: what the search for hidden holders needs. Without these the rest still works.
+    /// Magic number of the file system.
+    s_magic: "super_block" "s_magic";
+    /// What an open file is to its owner: a socket, a ring.
+    f_private: "file" "private_data";
+    /// The name it was opened by; `__f_path` as above.
+    f_dentry: "file" "f_path.dentry" | "__f_path.dentry";
+    /// That name's text.
+    d_name: "dentry" "d_name.name" | "__d_name.name";
+    /// The file that is mapped.
+    vm_file: "vm_area_struct" "vm_file";
+    /// First address of a mapping.
+    vm_start: "vm_area_struct" "vm_start";
+    /// The address behind its last.
+    vm_end: "vm_area_struct" "vm_end";
+    /// VM_* bits.
+    vm_flags: "vm_area_struct" "vm_flags";
+    /// The protocol's half of a socket.
+    socket_sk: "socket" "sk";
+    /// Address family.
+    sk_family: "sock" "__sk_common.skc_family";
+    /// Connection state.
+    sk_state: "sock" "__sk_common.skc_state";
+    /// Messages that have arrived: a ring that begins with a head of its own.
+    sk_queue: "sock" "sk_receive_queue";
+    /// The next message.
+    skb_next: "sk_buff" "next";
+    /// The message before.
+    skb_prev: "sk_buff" "prev";
+    /// Whose message it is; in a listener's queue, the socket that waits to be accepted.
+    skb_sk: "sk_buff" "sk";
+    /// The protocol's own bytes of a message.
+    skb_cb: "sk_buff" "cb";
+    /// In them, the files that travel with it.
+    unix_fp: "unix_skb_parms" "fp";
+    /// How many.
+    scm_count: "scm_fp_list" "count";
+    /// The files.
+    scm_fp: "scm_fp_list" "fp";
+    /// Bytes of an io_uring's struct; a kernel built without io_uring has none.
+    ring_size: "io_ring_ctx" "";
+    /// How many slots an io_uring has for registered files; `nr_user_files` before 6.13.
+    ring_slots: "io_ring_ctx" "file_table.data.nr" | "nr_user_files";
+    /// The slots, each a pointer to a node (since 6.13).
+    ring_nodes: "io_ring_ctx" "file_table.data.nodes";
+    /// The file of a node, with flags in its low bits.
+    node_file: "io_rsrc_node" "file_ptr";
+    /// The slots, each a file with flags in its low bits (5.15 to 6.12).
+    ring_files: "io_ring_ctx" "file_table.files";
+    /// Where in such a slot.
+    fixed_file: "io_fixed_file" "file_ptr";
 }
 
 /// Where the fields of the classic tracepoints' record are: `filelock_lock` (include/trace/events/filelock.h). They

@@ -11,7 +11,7 @@ mod tables;
 mod wire;
 
 pub use layout::{Layout, TraceLayout};
-pub use records::{DeathRecord, FdRecord, LockRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
+pub use records::{DeathRecord, FdRecord, KeeperRecord, LockRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
 pub use tables::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter, cursor, process_flag};
 pub use wire::Wire;
 
@@ -75,6 +75,18 @@ pub mod fl {
             crate::kind::LEASE
         }
     }
+}
+
+/// What keeps a file open, in [`KeeperRecord::what`].
+pub mod keeper {
+    /// A memory mapping.
+    pub const MAPPING: u32 = 0;
+    /// A message in a unix socket.
+    pub const MESSAGE: u32 = 1;
+    /// A message in a unix socket that nobody has accepted yet.
+    pub const EMBRYO: u32 = 2;
+    /// An io_uring.
+    pub const RING: u32 = 3;
 }
 
 /// Lock types: `flc_type` (include/uapi/asm-generic/fcntl.h).

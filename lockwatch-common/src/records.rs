@@ -113,9 +113,41 @@ pub struct FdRecord {
     pub opened: u32,
 }
 
+/// Something that keeps a wanted file open without a descriptor, as the search met it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct KeeperRecord {
+    /// Whose mapping, socket or ring.
+    pub process: ProcessKey,
+    /// The open file description.
+    pub file: u64,
+    /// Of a mapping, its first address; of a message, its socket's inode number; of a ring that no descriptor shows,
+    /// the first address of its own mapping, else 0.
+    pub place: u64,
+    /// Of a mapping, the address behind its last.
+    pub end: u64,
+    /// VM_* bits of a mapping.
+    pub vm_flags: u64,
+    /// The executable's inode.
+    pub exe_inode: u64,
+    /// The executable's device.
+    pub exe_device: u32,
+    /// One of [`crate::keeper`].
+    pub what: u32,
+    /// The descriptor of the socket or ring.
+    pub fd: u32,
+    /// Of a message, how many are before it in its queue; of a ring, the slot.
+    pub index: u32,
+    /// Of a message, how many descriptors it carries.
+    pub count: u32,
+    /// 1 as in [`FdRecord::opened`].
+    pub opened: u32,
+}
+
 wire! {
+    KeeperRecord 80;
     LockRecord 104;
-    DeathRecord 184;
+    DeathRecord 192;
     WalkRecord 104;
     FdRecord 80;
 }

@@ -78,6 +78,8 @@ pub struct ProcessValue {
     pub exe_inode: u64,
     /// cgroup v2 id.
     pub cgroup: u64,
+    /// The address of its file table when it came into the table, or since its last execve(2).
+    pub files: u64,
     /// When it died, in nanoseconds since boot; 0 while it lives.
     pub died_ns: u64,
     /// How many locks of the table it took that are still held.
@@ -170,8 +172,10 @@ pub mod counter {
     pub const PROCESSES_FULL: u32 = 22;
     /// Inserts that found the table of waits full.
     pub const WAITS_FULL: u32 = 23;
+    /// Places that the search for hidden holders did not look through to the end.
+    pub const SEARCH_CUT: u32 = 24;
     /// How many there are.
-    pub const COUNT: u32 = 24;
+    pub const COUNT: u32 = 25;
     /// How many kinds each of the first four has.
     pub const KINDS: u32 = 5;
 }
@@ -181,6 +185,6 @@ wire! {
     ProcessKey 16;
     HeldValue 48;
     WaitValue 72;
-    ProcessValue 160;
+    ProcessValue 168;
     Cursor 48;
 }

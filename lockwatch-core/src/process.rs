@@ -6,7 +6,7 @@ use std::fmt;
 
 pub use self::exit::{Exit, Raised, signal_name};
 use crate::{
-    lock::FileId,
+    lock::{FileId, OwnerKey},
     text::Text,
     time::{StartTime, Timestamp},
 };
@@ -57,6 +57,9 @@ pub struct Process {
     pub daemon_looks: Option<bool>,
     /// Whether it has run execve(2) since a watcher first saw it; `None` if nobody watched.
     pub execed: Option<bool>,
+    /// Its file table, where the source sees it and somebody asks: processes that share one (clone(2) with CLONE_FILES)
+    /// have the same.
+    pub file_table: Option<OwnerKey>,
     /// How many threads it has.
     pub threads: Option<u32>,
     /// Whether it lives.
@@ -83,6 +86,7 @@ impl Process {
             parent: None,
             daemon_looks: None,
             execed: None,
+            file_table: None,
             threads: None,
             life,
         }
@@ -92,6 +96,14 @@ impl Process {
     pub fn with_origin(self, origin: Origin) -> Self {
         let Origin { unit, user_unit, slice, container, runtime, pod } = origin;
         Self { unit, user_unit, slice, container, runtime, pod, ..self }
+    }
+
+    /// Whether a dead process's file table is this one's too (clone(2) with CLONE_FILES), as far as both are known. The
+    /// table's address may have been given to another since: whoever shares it was there before that death.
+    pub fn shares_files_of(&self, gone: &Process) -> bool {
+        let Life::Dead(Death { at: Some(at), .. }) = &gone.life else { return false };
+        let one = self.file_table.is_some() && self.file_table == gone.file_table;
+        one && self.started_at.is_some_and(|born| born <= *at)
     }
 }
 

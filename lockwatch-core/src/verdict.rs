@@ -135,7 +135,7 @@ fn rule_remote(case: &Case, remote: &Holder) -> Ruling {
 fn rule_nameless(case: &Case) -> Ruling {
     let living_fd = case.holders.iter().find(|h| h.via == Via::Fd && h.process.is_some());
     match (case.holders, living_fd) {
-        ([], _) => Ruling::unknown(None, evidence::NO_HOLDER_SEEN),
+        ([], _) => Ruling::unknown(None, evidence::no_holder(case)),
         (_, Some(holder)) if case.kind == Kind::Ofd => Ruling::held(evidence::holding(holder)),
         (holders, None) if case.holders_complete && holders.iter().all(|h| h.via == Via::Kernel) => {
             Ruling::orphaned(Cause::Kernel, "no process has the file open".into())
@@ -144,22 +144,24 @@ fn rule_nameless(case: &Case) -> Ruling {
     }
 }
 
+/// A living acquirer holds by whatever means of its own. So it does while the lock waits in its own socket: it is the
+/// one who can take it out, closing the socket releases the lock, and nobody else has got it.
 fn rule_alive(case: &Case, acquirer: &Process) -> Ruling {
     let own = case.holders.iter().find(|h| h.process.as_ref().is_some_and(|p| p.id == acquirer.id));
     match own {
         Some(own) => Ruling::held(evidence::own(acquirer, own)),
-        None if case.holders.is_empty() => Ruling::unknown(None, evidence::NO_HOLDER_SEEN),
+        None if case.holders.is_empty() => Ruling::unknown(None, evidence::no_holder(case)),
         None if !case.holders_complete => Ruling::unknown(None, evidence::INCOMPLETE),
         None => Ruling::handed_over(
             Cause::Passed,
-            format!("{acquirer} took the lock and lives, but only others have the file open now"),
+            format!("{acquirer} took the lock and lives, but only others keep the file open now"),
         ),
     }
 }
 
 fn rule_dead(case: &Case, acquirer: &Process) -> Ruling {
     if case.holders.is_empty() {
-        return Ruling::unknown(None, evidence::NO_HOLDER_SEEN);
+        return Ruling::unknown(None, evidence::no_holder(case));
     }
     let fates = case.holders.iter().map(|heir| fate(case, acquirer, heir));
     match rule_parties(case, acquirer).or_else(|| fates.min_by_key(Ruling::rank)) {
@@ -167,20 +169,22 @@ fn rule_dead(case: &Case, acquirer: &Process) -> Ruling {
             Ruling::unknown(None, evidence::INCOMPLETE)
         }
         Some(ruling) => ruling,
-        None => Ruling::unknown(None, evidence::NO_HOLDER_SEEN),
+        None => Ruling::unknown(None, evidence::no_holder(case)),
     }
 }
 
 /// What the parties besides the acquirer say; `None` when all of them are dead, or there are none.
 ///
-/// Whoever opened the file had it before anybody could lock it, and is a party even if nobody watched.
+/// Whoever opened the file had it before anybody could lock it, and is a party even if nobody watched. Whoever has a
+/// message with it in a socket has not got it, and is none.
 fn rule_parties(case: &Case, acquirer: &Process) -> Option<Ruling> {
-    let opener = case.holders.iter().filter(|h| h.opened == Some(true)).find_map(|h| h.process.as_ref());
+    let had = || case.holders.iter().filter(|h| h.via != Via::Message);
+    let opener = had().filter(|h| h.opened == Some(true)).find_map(|h| h.process.as_ref());
     if let Some(opener) = opener {
         let why = format!("{opener} opened the file itself, and had it before {acquirer} locked it");
         return Some(Ruling::handed_over(Cause::Borrowed, why));
     }
-    let holds = |p: &Process| case.holders.iter().any(|h| h.process.as_ref().is_some_and(|held| held.id == p.id));
+    let holds = |p: &Process| had().any(|h| h.process.as_ref().is_some_and(|held| held.id == p.id));
     if let Some(party) = case.ancestors.iter().find(|p| holds(p)) {
         let why = format!("{party} was there before {acquirer} and has the same open file: the lock was taken for it");
         return Some(Ruling::handed_over(Cause::Borrowed, why));

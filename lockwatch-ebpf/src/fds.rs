@@ -19,12 +19,12 @@ use crate::{
 
 /// struct bpf_iter__task_file (kernel/bpf/task_iter.c): pointers in 8 bytes each.
 #[repr(C)]
-struct Context {
+pub struct Context {
     meta: *const *mut seq_file, // struct bpf_iter_meta begins with its seq_file
-    task: *const u8,
-    fd: u32,
+    pub task: *const u8,
+    pub fd: u32,
     _pad: u32,
-    file: *const u8,
+    pub file: *const u8,
 }
 
 /// aya-ebpf 0.2.1 has no macro for iterators; the section's name makes it one.

@@ -28,6 +28,14 @@ macro_rules! at {
 }
 pub(crate) use at;
 
+/// Whether the kernel has these fields. The verifier follows only the branch that the answer leads to.
+macro_rules! has {
+    ($($field:ident),+) => {
+        $($crate::kernel::at!($field) != lockwatch_common::Layout::MISSING as usize)&&+
+    };
+}
+pub(crate) use has;
+
 #[inline(always)]
 pub fn offset(field: usize) -> usize {
     // SAFETY: a u32 field of a static.

@@ -1,17 +1,21 @@
 //! The BPF programs of lockwatch.
 //!
-//! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, `walk` and `fds`
-//! show what was there before anybody watched, and `probes` ties each of them to its tracepoint.
+//! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, and `probes` ties
+//! each of them to its tracepoint. `walk` and `fds` show what was there before anybody watched, `hidden`, `queues` and
+//! `rings` who keeps a file open without a descriptor.
 
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod fds;
+mod hidden;
 mod kernel;
 mod locks;
 mod maps;
 mod probes;
+mod queues;
+mod rings;
 mod tasks;
 mod walk;
 

@@ -2,7 +2,9 @@
 //!
 //! Hash maps are preallocated and never LRU: an LRU map evicts entries that are in use.
 
+use crate::queues::Walk;
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
@@ -40,7 +42,16 @@ pub static LOCAL: HashMap<u32, u32> = HashMap::with_max_entries(1 << 10, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// What a walk has met.
+/// The open files whose keepers are searched, by address, with their inode numbers: user space writes it for each
+/// search. Not preallocated, for most looks have nothing to search.
+#[map]
+pub static WANTED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+
+/// Where the search of a socket's queue stands.
+#[map]
+pub static QUEUE: Array<Walk> = Array::with_max_entries(1, 0);
+
+/// What a walk has met, and what a search.
 #[map]
 pub static WALK: RingBuf = RingBuf::with_byte_size(1 << 21, 0);
 

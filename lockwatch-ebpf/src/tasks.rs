@@ -102,6 +102,7 @@ fn describe<K: Kernel>(task: *const u8) -> ProcessValue {
         ancestors,
         exe_inode,
         cgroup: 0,
+        files: K::load::<u64>(task, at!(task_files)),
         died_ns: 0,
         held: 0,
         exe_device,
@@ -224,6 +225,7 @@ pub fn on_exec<K: Kernel>() {
     unsafe {
         (*value).exe_inode = exe_inode;
         (*value).exe_device = exe_device;
+        (*value).files = K::load::<u64>(task, at!(task_files)); // it has one of its own now
         (*value).comm = comm::<K>(task);
         (*value).flags |= process_flag::EXECED;
     }

@@ -12,6 +12,7 @@ pub mod contract;
 mod harness;
 pub mod locker;
 pub mod scenario;
+pub mod soak;
 pub mod sys;
 
 pub use harness::{

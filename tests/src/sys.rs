@@ -164,6 +164,14 @@ pub fn map(fd: i32) -> io::Result<usize> {
     if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address as usize) }
 }
 
+/// mmap(2): so many bytes of a file, shared, to read and to write; the address.
+pub fn map_shared(fd: i32, len: usize) -> io::Result<usize> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping where the kernel likes it; what the caller makes of it is the caller's to justify.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
+    if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address as usize) }
+}
+
 /// munmap(2) of what [`map`] has mapped.
 pub fn unmap(address: usize) -> io::Result<()> {
     // SAFETY: no Rust value lives in a page that [`map`] made.
@@ -184,6 +192,20 @@ pub fn ioctl(fd: i32, request: u32, argument: libc::c_ulong) -> io::Result<c_int
 pub fn die_with_parent() -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// prctl(2) PR_SET_CHILD_SUBREAPER: whoever loses its parent becomes a child of this process.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+}
+
+/// execve(2) of `sleep` with so many seconds, found in the PATH. Returns only an error.
+pub fn exec_sleep(seconds: u32) -> io::Result<()> {
+    let seconds = CString::new(seconds.to_string())?;
+    let args = [c"sleep".as_ptr(), seconds.as_ptr(), std::ptr::null()];
+    // SAFETY: both are NUL-terminated, `args` ends with a null, and all live through the call.
+    check(unsafe { libc::execvp(c"sleep".as_ptr(), args.as_ptr()) }).map(drop)
 }
 
 /// prctl(2) PR_SET_NAME: the command name of this thread.

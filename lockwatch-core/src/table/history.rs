@@ -133,6 +133,7 @@ pub(super) fn complete(dead: &Arc<Process>, before: &Arc<Process>) -> Arc<Proces
         parent: d.parent.or(b.parent),
         daemon_looks: d.daemon_looks.or(b.daemon_looks),
         execed: d.execed.or(b.execed),
+        file_table: d.file_table.or(b.file_table),
         threads: d.threads.or(b.threads),
         life: match (d.life, b.life) {
             (Life::Dead(d), Life::Dead(b)) => Life::Dead(Death {

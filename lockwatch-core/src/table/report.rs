@@ -53,9 +53,7 @@ impl Table {
         let held = &span.payload;
         let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
         let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
-        // What is no descriptor was found by a search, and may be a guess where the search was not complete.
-        let by_descriptors = !holders.is_empty() && holders.iter().all(|holder| holder.via == Via::Fd);
-        let holders_complete = self.fds_complete && held.looked && (by_descriptors || self.search_complete);
+        let holders_complete = self.fds_complete && held.looked && self.is_searched(held, &holders);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {
             // Nobody asks who else is a party while the acquirer lives.
@@ -98,6 +96,14 @@ impl Table {
             deadlock: queue.deadlock,
             evidence,
         }
+    }
+
+    /// Whether everything was searched that the list of holders calls for. A descriptor makes the dearer searches needless
+    /// (what else keeps the lock would not change who may release it); where the last one went after the look, nobody
+    /// has searched.
+    fn is_searched(&self, held: &Held, living: &[Holder]) -> bool {
+        let had_descriptor = held.holders.iter().any(|h| h.via == Via::Fd);
+        if had_descriptor { living.iter().any(|h| h.via == Via::Fd) } else { self.search_complete }
     }
 
     fn acquirer(&self, id: ProcessId, held: &Held) -> Arc<Process> {

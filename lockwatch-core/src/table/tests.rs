@@ -116,6 +116,30 @@ fn verdict(row: &LockReport) -> (Verdict, Option<Cause>) {
     (row.verdict, row.cause)
 }
 
+#[test]
+fn the_holders_are_all_when_every_search_was_made_that_they_call_for() {
+    let (taker, other) = (process(id(10, 1), "taker"), process(id(20, 2), "other"));
+    let by = |via| HolderSeen { via, fd: None, ..fd(other.id) };
+    let check = |holders: Vec<HolderSeen>, searched: bool, dies: bool, expect: (usize, bool)| {
+        let lock = LockSeen { holders, ..flock(taker.id, &[]) };
+        let look = picture(20, vec![lock], &[taker.clone(), other.clone()]);
+        let mut table = table([Picture { search_complete: searched, ..look }]);
+        if dies {
+            table.apply(&killed(other.clone(), 30));
+        }
+        let row = only_row(&table);
+        assert_eq!((row.holders.len(), row.holders_complete), expect, "{row:?}");
+    };
+    check(vec![by(Via::Fd)], false, false, (1, true));
+    check(vec![by(Via::Mapping)], false, false, (1, false));
+    check(vec![by(Via::Mapping)], true, false, (1, true));
+    check(vec![], false, false, (0, false));
+    check(vec![], true, false, (0, true));
+    // The holder dies after the look: a descriptor may have been the reason not to search.
+    check(vec![by(Via::Fd)], true, true, (0, false));
+    check(vec![by(Via::Mapping)], true, true, (0, true));
+}
+
 const SHELL: u32 = 400;
 const FLOCK: u32 = 410;
 const SLEEP: u32 = 420;

@@ -9,9 +9,14 @@ use crate::{
 };
 
 /// Said when a lock lives and nothing is seen to hold it.
-pub(super) const NO_HOLDER_SEEN: &str = "no process is seen with the file open: a memory mapping, a message in flight \
+const NO_HOLDER_SEEN: &str = "no process is seen with the file open: a memory mapping, a message in flight \
     in a unix socket, an io_uring, the kernel (loop device, swap) or a process that could not be looked into may keep \
     the lock";
+
+/// Said when nothing holds it although everything was searched.
+const NO_HOLDER_ANYWHERE: &str = "nothing was found to keep the lock, though everything was searched: descriptors, memory \
+    mappings, messages in unix sockets, io_uring and loop devices; if it is still there at the next look, the kernel \
+    itself keeps it, or two sockets in flight keep each other";
 
 /// Said when a holder may be missing.
 pub(super) const INCOMPLETE: &str = "not every process could be looked into, so a holder may be missing: run lockwatch \
@@ -41,6 +46,11 @@ pub(super) fn of(case: &Case, because: String) -> Vec<String> {
     all
 }
 
+/// Nothing is seen to hold it: because there is nothing, or because not all was searched.
+pub(super) fn no_holder(case: &Case) -> &'static str {
+    if case.holders_complete { NO_HOLDER_ANYWHERE } else { NO_HOLDER_SEEN }
+}
+
 /// How a process ended; `None` if it has not, as far as anybody knows.
 fn ending(process: &Process) -> Option<String> {
     let Life::Dead(Death { at, exit, number_reused_by }) = &process.life else { return None };
@@ -58,8 +68,22 @@ pub(super) fn own(acquirer: &Process, holder: &Holder) -> String {
     match (holder.via, holder.fd) {
         (Via::Fd, Some(fd)) => format!("{acquirer} took the lock and has the file open as fd {fd}"),
         (Via::Fd, None) => format!("{acquirer} took the lock and has the file open"),
-        _ => format!("{acquirer} took the lock; {}", holding(holder)),
+        (Via::Mapping, _) => {
+            format!("{acquirer} took the lock and has the file mapped into its memory{}", detail(holder))
+        }
+        (Via::IoUring, _) => {
+            format!("{acquirer} took the lock and has the file registered with its io_uring{}", detail(holder))
+        }
+        (Via::Message, _) => {
+            format!("{acquirer} took the lock and can take it out of its own socket again{}", detail(holder))
+        }
+        (Via::Kernel | Via::Remote, _) => format!("{acquirer} took the lock; {}", holding(holder)),
     }
+}
+
+/// What a source says about a holder; it may quote a path or a client's name.
+fn detail(holder: &Holder) -> String {
+    holder.detail.as_deref().map(|d| format!(": {}", Text::from(d))).unwrap_or_default()
 }
 
 /// By what means a holder holds: "pid 4720 (sleep) still has the file open as fd 9, inherited without O_CLOEXEC".
@@ -68,8 +92,7 @@ pub(super) fn holding(holder: &Holder) -> String {
         Some(process) => process.to_string(),
         None => "an unidentified process".into(),
     };
-    // What a source says about a holder may quote a path or a client's name.
-    let detail = holder.detail.as_deref().map(|d| format!(": {}", Text::from(d))).unwrap_or_default();
+    let detail = detail(holder);
     match holder.via {
         Via::Fd => {
             let fd = holder.fd.map(|fd| format!(" as fd {fd}")).unwrap_or_default();

@@ -13,11 +13,15 @@ use crate::{
 
 /// What one holder makes of a lock whose parties are dead.
 pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
-    let held = |cause| Ruling::orphaned(cause, "nobody who knows of the lock is left".into());
     let process = match (heir.via, &heir.process) {
-        (Via::Kernel | Via::Remote, _) => return held(Cause::Kernel),
-        // Whoever will receive it has not got it yet, so what kind of process it is says nothing.
-        (Via::Message, _) => return held(Cause::InFlight),
+        (Via::Kernel | Via::Remote, _) => {
+            return Ruling::orphaned(Cause::Kernel, "nobody who knows of the lock is left".into());
+        }
+        // What kind of process the receiver is says nothing.
+        (Via::Message, _) => {
+            let why = "whoever is to receive the message has not got it yet, and nobody who knows of the lock is left";
+            return Ruling::orphaned(Cause::InFlight, why.into());
+        }
         (_, None) => return Ruling::unknown(Cause::Inherited, "a holder could not be identified"),
         (_, Some(process)) => process,
     };
@@ -25,18 +29,31 @@ pub(super) fn fate(case: &Case, acquirer: &Process, heir: &Holder) -> Ruling {
         true => fate_watched(case, acquirer, heir, process),
         false => fate_cold(case, acquirer, process),
     };
-    let cause = match (ruling.verdict, heir.via, case.kind) {
-        (Verdict::Orphaned, _, Kind::Posix) => Some(Cause::SharedFiles),
-        (Verdict::Orphaned, Via::Mapping, _) => Some(Cause::Mapped),
-        (Verdict::Orphaned, Via::IoUring, _) => Some(Cause::IoUring),
-        _ => ruling.cause,
-    };
-    Ruling { cause, ..ruling }
+    if ruling.verdict != Verdict::Orphaned {
+        return ruling;
+    }
+    match heir.via {
+        Via::Mapping => Ruling { cause: Some(Cause::Mapped), ..ruling },
+        Via::IoUring => Ruling { cause: Some(Cause::IoUring), ..ruling },
+        // A POSIX lock belongs to a file table: whoever holds it has that table.
+        _ if case.kind == Kind::Posix || process.shares_files_of(acquirer) => Ruling::orphaned(
+            Cause::SharedFiles,
+            format!(
+                "{process} shares the file table of {acquirer} (clone with CLONE_FILES), and all descriptors in it"
+            ),
+        ),
+        _ => ruling,
+    }
 }
 
 fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Process) -> Ruling {
     if age_of(case, acquirer, process) == Age::Older {
         return borrowed(acquirer, process);
+    }
+    // Both times are the kernel's own, in nanoseconds: a fork that inherited the locked file was born after that.
+    if process.started_at.zip(case.acquired_at).is_some_and(|(born, taken)| born < taken) {
+        let why = format!("{process} was there when {acquirer} took the lock, and had the file before or was sent it");
+        return Ruling::handed_over(Cause::Borrowed, why);
     }
     let program = compare(process, acquirer, heir.cloexec);
     if program != Program::Other && names(case.text, process) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    lock::{Device, FileId},
+    lock::{Device, FileId, OwnerKey},
     process::{Death, Exit, ProcessId},
     text::Text,
 };
@@ -69,6 +69,7 @@ fn nobody(via: Via) -> Holder {
 struct Scene {
     kind: Kind,
     watched: bool,
+    taken: Option<u64>,
     acquirer: Option<Process>,
     /// Ancestors, and whether each was ever seen among the holders.
     ancestors: Vec<(Process, bool)>,
@@ -82,6 +83,7 @@ fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
     Scene {
         kind: Kind::Flock,
         watched: true,
+        taken: None,
         acquirer: Some(acquirer),
         ancestors: Vec::new(),
         holders,
@@ -108,6 +110,10 @@ impl Scene {
         Self { kind, ..self }
     }
 
+    fn taken(self, at: u64) -> Self {
+        Self { taken: Some(at), ..self }
+    }
+
     fn text(self, text: &'static str) -> Self {
         Self { text, ..self }
     }
@@ -126,12 +132,12 @@ impl Scene {
         judge(&Case {
             kind: self.kind,
             watched: self.watched,
-            acquired_at: None,
+            acquired_at: self.taken.map(Timestamp),
             acquirer: self.acquirer.as_ref(),
             ancestors: &ancestors,
             parties: &parties,
             holders: &self.holders,
-            holders_complete: self.complete && !self.holders.is_empty(),
+            holders_complete: self.complete,
             births: &[],
             text: Some(self.text.as_bytes()),
             remote_gone: self.remote_gone,
@@ -151,6 +157,17 @@ const SHELL: u64 = 3;
 
 fn locksmith(exit: Option<Exit>) -> Process {
     dead(4711, "locksmith", LOCKSMITH, exit)
+}
+
+/// The dead locksmith with a file table, and when it died.
+fn sharing(table: u64, died: u64) -> Process {
+    let death = Death { at: Some(Timestamp(died)), exit: killed(), ..Death::default() };
+    Process { file_table: Some(OwnerKey(table)), ..process(4711, "locksmith", LOCKSMITH, Life::Dead(death)) }
+}
+
+/// A fork of the locksmith with a file table, and when it was born.
+fn table(table: u64, born: u64) -> Process {
+    Process { file_table: Some(OwnerKey(table)), started_at: Some(Timestamp(born)), ..fork(LOCKSMITH) }
 }
 
 fn sleep() -> Process {
@@ -268,6 +285,18 @@ fn watched_locks() {
             HandedOver,
             Some(Daemonized),
         ),
+        (
+            "killed, a child left that was there before the lock",
+            watched(locksmith(killed()), vec![fd(table(7, 99))]).taken(100),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
+            "killed, a child left that was born after the lock",
+            watched(locksmith(killed()), vec![fd(table(7, 100))]).taken(100),
+            Orphaned,
+            Some(Child),
+        ),
         ("killed, child left", watched(locksmith(killed()), vec![fd(fork(LOCKSMITH))]), Orphaned, Some(Child)),
         (
             "failed, child left",
@@ -309,6 +338,52 @@ fn watched_locks() {
         ("mapped", watched(locksmith(killed()), vec![by(Via::Mapping, sleep())]), Orphaned, Some(Mapped)),
         ("in flight", watched(locksmith(ok()), vec![by(Via::Message, fork(LOCKSMITH))]), Orphaned, Some(InFlight)),
         ("io_uring", watched(locksmith(killed()), vec![by(Via::IoUring, sleep())]), Orphaned, Some(IoUring)),
+        (
+            "mapped, maybe others",
+            watched(locksmith(killed()), vec![by(Via::Mapping, sleep())]).incomplete(),
+            Unknown,
+            None,
+        ),
+        (
+            "mapped by the process that opened the file",
+            watched(locksmith(killed()), vec![Holder { opened: Some(true), ..by(Via::Mapping, sleep()) }]),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
+            "registered by an ancestor",
+            watched(locksmith(killed()), vec![by(Via::IoUring, shell(Life::Alive))])
+                .under(vec![(shell(Life::Alive), true)]),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
+            "in flight to an ancestor, which has not got it yet",
+            watched(locksmith(killed()), vec![by(Via::Message, shell(Life::Alive))])
+                .under(vec![(shell(Life::Alive), false)]),
+            Orphaned,
+            Some(InFlight),
+        ),
+        (
+            "in flight back to the process that opened the file",
+            watched(locksmith(killed()), vec![Holder { opened: Some(true), ..by(Via::Message, sleep()) }]),
+            Orphaned,
+            Some(InFlight),
+        ),
+        ("in flight to the living acquirer", watched(smith(), vec![by(Via::Message, smith())]), Held, None),
+        (
+            "in flight from the living acquirer",
+            watched(smith(), vec![by(Via::Message, sleep())]),
+            HandedOver,
+            Some(Passed),
+        ),
+        ("registered by the living acquirer", watched(smith(), vec![by(Via::IoUring, smith())]), Held, None),
+        ("mapped by others", watched(smith(), vec![by(Via::Mapping, sleep())]), HandedOver, Some(Passed)),
+        ("registered by others", watched(smith(), vec![by(Via::IoUring, sleep())]), HandedOver, Some(Passed)),
+        ("flock in a shared file table", watched(sharing(1, 50), vec![fd(table(1, 40))]), Orphaned, Some(SharedFiles)),
+        ("flock, tables of their own", watched(sharing(1, 50), vec![fd(table(2, 40))]), Orphaned, Some(Child)),
+        ("born when the table was free again", watched(sharing(1, 50), vec![fd(table(1, 60))]), Orphaned, Some(Child)),
+        ("a living sharer beside the acquirer", watched(smith(), vec![fd(smith()), fd(table(1, 40))]), Held, None),
         (
             "shared file table",
             watched(locksmith(killed()), vec![fd(fork(LOCKSMITH))]).kind(Kind::Posix),
@@ -378,13 +453,71 @@ fn the_evidence_tells_the_whole_story() {
         ]
     );
     scene.holders.clear();
-    let evidence = scene.judge().evidence.concat();
-    for means in ["mapping", "message in flight", "io_uring", "kernel"] {
-        assert!(evidence.contains(means), "{means}: {evidence}");
-    }
+    let nothing = |scene: &Scene, words: &[&str]| {
+        let evidence = scene.judge().evidence.concat();
+        words.iter().for_each(|word| assert!(evidence.contains(word), "{word}: {evidence}"));
+    };
+    nothing(
+        &scene,
+        &["nothing was found to keep the lock", "everything was searched", "mappings", "messages", "io_uring"],
+    );
+    scene.complete = false;
+    nothing(&scene, &["no process is seen", "mapping", "message in flight", "io_uring", "kernel", "may keep the lock"]);
     let held = alive(4711, "locksmith", LOCKSMITH);
     assert_eq!(
         watched(held.clone(), vec![fd(held)]).judge().evidence,
         ["pid 4711 (locksmith) took the lock and has the file open as fd 9"]
+    );
+}
+
+#[test]
+fn every_means_has_its_sentence() {
+    let check = |scene: Scene, expect: &str| {
+        let evidence = scene.judge().evidence;
+        assert!(evidence.iter().any(|sentence| sentence == expect), "{expect}\n{evidence:#?}");
+    };
+    let told = |via, process, detail: &str| Holder { detail: Some(detail.into()), ..by(via, process) };
+    let mapped = "mapped at 7f12-7f13 (read-write, shared)";
+    let queued = "queued in unix socket inode 324666 of pid 4720, 1 descriptor";
+    let registered = "registered as file 3 of io_uring fd 7";
+    let smith = || alive(4711, "locksmith", LOCKSMITH);
+    let gone = || locksmith(killed());
+    check(
+        watched(gone(), vec![told(Via::Mapping, sleep(), mapped)]),
+        &format!("pid 4720 (sleep) still has the file mapped into its memory: {mapped}"),
+    );
+    check(
+        watched(gone(), vec![told(Via::Message, sleep(), queued)]),
+        &format!("a message in a unix socket of pid 4720 (sleep) carries the open file: {queued}"),
+    );
+    check(
+        watched(gone(), vec![told(Via::Message, sleep(), queued)]),
+        "whoever is to receive the message has not got it yet, and nobody who knows of the lock is left",
+    );
+    check(
+        watched(gone(), vec![told(Via::IoUring, sleep(), registered)]),
+        &format!("an io_uring of pid 4720 (sleep) still has the file registered: {registered}"),
+    );
+    check(watched(gone(), vec![nobody(Via::Kernel)]), "the kernel itself keeps the file open: loop0");
+    check(
+        watched(sharing(1, 50), vec![fd(table(1, 40))]),
+        "pid 4720 (locksmith) shares the file table of pid 4711 (locksmith) (clone with CLONE_FILES), and all descriptors \
+         in it",
+    );
+    check(
+        watched(smith(), vec![told(Via::Message, smith(), queued)]),
+        &format!("pid 4711 (locksmith) took the lock and can take it out of its own socket again: {queued}"),
+    );
+    check(
+        watched(smith(), vec![told(Via::Mapping, smith(), mapped)]),
+        &format!("pid 4711 (locksmith) took the lock and has the file mapped into its memory: {mapped}"),
+    );
+    check(
+        watched(smith(), vec![told(Via::IoUring, smith(), registered)]),
+        &format!("pid 4711 (locksmith) took the lock and has the file registered with its io_uring: {registered}"),
+    );
+    check(
+        watched(smith(), vec![told(Via::Message, sleep(), queued)]),
+        "pid 4711 (locksmith) took the lock and lives, but only others keep the file open now",
     );
 }

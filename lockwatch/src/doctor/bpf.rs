@@ -11,7 +11,7 @@ pub(super) fn checks() -> Vec<Check> {
     if !built() {
         return Vec::new();
     }
-    vec![look(), watch()]
+    vec![look(), search(), watch()]
 }
 
 fn look() -> Check {
@@ -23,6 +23,27 @@ fn look() -> Check {
         Err(error) => Check::degraded(
             "look",
             format!("{error:#}: lists come from /proc, which holds up every lock user for a moment"),
+            "run as root on Linux 5.17 or newer, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE",
+        ),
+    }
+}
+
+/// Where a lock may hide that no descriptor keeps.
+fn search() -> Check {
+    let name = "search";
+    match Bpf::for_a_look().map(|mut bpf| bpf.obstacles()) {
+        Ok(obstacles) if obstacles.is_empty() => Check::ok(
+            name,
+            "memory mappings, messages in unix sockets and io_uring can be searched for locks without a descriptor",
+        ),
+        Ok(obstacles) => Check::degraded(
+            name,
+            format!("{}: a lock without a descriptor may stay unexplained", obstacles.join("; ")),
+            "run a kernel that lockwatch knows, 5.17 or newer, with its BTF",
+        ),
+        Err(error) => Check::degraded(
+            name,
+            format!("{error:#}: what keeps a lock without a descriptor is looked for in /proc"),
             "run as root on Linux 5.17 or newer, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE",
         ),
     }

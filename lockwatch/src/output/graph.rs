@@ -108,7 +108,7 @@ fn wait(wait: &Wait<'_>, lock: &LockReport, now: Timestamp) -> Vec<String> {
     let behind = match waiter.behind.as_slice() {
         [] => None,
         [one] => Some(format!("behind pid {one}")),
-        [.., last] => Some(format!("{} ahead, pid {last} last", waiter.behind.len())),
+        [.., last] => Some(format!("behind pid {last} and {} more", waiter.behind.len() - 1)),
     };
     [long.or_else(|| Some("waits".to_owned())), Some(what), behind].into_iter().flatten().collect()
 }
@@ -139,13 +139,15 @@ fn oldest(lock: &LockReport, now: Timestamp) -> Option<String> {
     Some(words::duration(now.since(since)))
 }
 
-/// `DEADLOCK held, oldest waits 42 s`, `HOT orphaned, …`.
+/// `DEADLOCK held, 1 waits for 42 s`, `HOT orphaned, 3 wait, the longest for 2 min`.
 fn state(lock: &LockReport, now: Timestamp) -> String {
     let verdict = words::verdict(lock);
-    match oldest(lock, now) {
-        Some(time) if lock.waiters.len() == 1 => format!("{verdict}, awaited for {time}"),
-        Some(time) => format!("{verdict}, {} wait, up to {time}", lock.waiters.len()),
-        None => verdict,
+    match (oldest(lock, now), lock.waiters.len()) {
+        (_, 0) => verdict,
+        (None, 1) => format!("{verdict}, 1 waits"),
+        (None, n) => format!("{verdict}, {n} wait"),
+        (Some(time), 1) => format!("{verdict}, 1 waits for {time}"),
+        (Some(time), n) => format!("{verdict}, {n} wait, the longest for {time}"),
     }
 }
 

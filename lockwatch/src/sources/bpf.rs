@@ -7,7 +7,9 @@ pub mod btf;
 mod convert;
 pub mod events;
 mod fds;
+mod hidden;
 pub mod load;
+mod loops;
 mod people;
 mod picture;
 mod tracefs;
@@ -32,7 +34,8 @@ use lockwatch_core::{observation::Picture, process::ProcessId, time::StartTime};
 use self::{
     convert::process_id,
     events::Token,
-    fds::Descriptors,
+    fds::{Descriptors, Table},
+    hidden::{Found, Search},
     load::Purpose,
     walk::{Walked, Walker},
 };
@@ -51,6 +54,7 @@ pub struct Bpf {
     ebpf: Ebpf,
     walker: Walker,
     descriptors: Descriptors,
+    search: Search,
     /// How the probes are attached, and what could not be.
     attached: Option<(load::Way, Vec<String>)>,
     processes: HashMap<MapData, [u8; size_of::<ProcessKey>()], [u8; size_of::<ProcessValue>()]>,
@@ -93,7 +97,7 @@ impl Bpf {
             let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()));
             (load::open(purpose, &bytes), btf.join())
         });
-        let (mut ebpf, btf) = (ebpf?, btf.unwrap_or_else(|panic| resume_unwind(panic)));
+        let ((mut ebpf, missing), btf) = (ebpf?, btf.unwrap_or_else(|panic| resume_unwind(panic)));
         let btf = btf.context("parse the kernel's BTF")?;
         let walker = Walker::load(&mut ebpf)?;
         let descriptors = Descriptors::load(&mut ebpf, &btf)?;
@@ -105,6 +109,7 @@ impl Bpf {
         Ok(Self {
             walker,
             descriptors,
+            search: Search::new(&missing),
             attached,
             processes: HashMap::try_from(map("PROCESSES")?)?,
             held: HashMap::try_from(map("HELD")?)?,
@@ -135,16 +140,8 @@ impl Bpf {
     pub fn look(&mut self) -> Result<Picture> {
         let began = Clock::read().boot_ns();
         let watch = Instant::now();
-        // In this order: a lock that is taken in between is not looked for, one that goes is missed at once.
-        let mut walked = self.walker.run(&mut self.ebpf)?;
-        log::info!("walked {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
-        let mut fds = self.descriptors.run(&mut self.ebpf)?;
-        log::info!("visited {} descriptors of their files, {:.1?}", fds.all().len(), watch.elapsed());
-        if picture::is_torn(&walked, &fds) {
-            // Released in between, most likely: what is still without a holder after a second look has none we see.
-            walked = self.walker.run(&mut self.ebpf)?;
-            fds = self.descriptors.run(&mut self.ebpf)?;
-        }
+        let (walked, fds, found) = self.survey()?;
+        log::info!("surveyed {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
         if self.attached.is_some() {
             self.sweep(&walked, began)?;
             self.note_unseen(&walked);
@@ -153,9 +150,56 @@ impl Bpf {
             self.met = met.filter(|key| key.start_ns != 0).map(|key| (key.pid, key)).collect();
         }
         let known = |process: &ProcessKey| self.known(process);
-        let picture = picture::assemble(walked, &fds, &known, &Clock::read(), Path::new("/proc"));
+        let picture = picture::assemble(walked, &fds, &found, &known, &Clock::read(), Path::new("/proc"));
         log::info!("met {} living processes, {:.1?}", picture.census.living.len(), watch.elapsed());
         Ok(picture)
+    }
+
+    /// The locks, the descriptors of their files, and whatever keeps those that no descriptor does.
+    fn survey(&mut self) -> Result<(Walked, Table, Found)> {
+        let (mut walked, mut fds) = self.walk()?;
+        if picture::is_torn(&walked, &fds) {
+            // Released in between, most likely: what is still without a holder after a second look is hidden.
+            (walked, fds) = self.walk()?;
+        }
+        let mut found = self.search(&mut walked, &fds)?;
+        if !picture::hidden(&walked, &fds).keys().all(|file| found.explains(*file)) {
+            // What is received while we look is met neither as a message nor as a descriptor.
+            (walked, fds) = self.walk()?;
+            found = self.search(&mut walked, &fds)?;
+        }
+        Ok((walked, fds, found))
+    }
+
+    /// In this order: a lock that is taken in between is not looked for, one that goes is missed at once.
+    fn walk(&mut self) -> Result<(Walked, Table)> {
+        let watch = Instant::now();
+        let walked = self.walker.run(&mut self.ebpf)?;
+        log::info!("walked {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
+        let fds = self.descriptors.run(&mut self.ebpf)?;
+        log::info!("visited {} descriptors of their files, {:.1?}", fds.all().len(), watch.elapsed());
+        Ok((walked, fds))
+    }
+
+    /// Searches everywhere else for the open files that no descriptor shows, and leaves out locks that were released
+    /// meanwhile. Free of cost if there are none.
+    fn search(&mut self, walked: &mut Walked, fds: &Table) -> Result<Found> {
+        let files = picture::hidden(walked, fds);
+        if files.is_empty() {
+            return Ok(Found::default());
+        }
+        let watch = Instant::now();
+        let counters = &self.counters;
+        let cut = || sum(counters, counter::SEARCH_CUT);
+        let found = self.search.run(&mut self.ebpf, self.walker.ring(), &files, cut);
+        walked.drop_released(|record| files.contains_key(&record.file), &self.walker.run(&mut self.ebpf)?);
+        log::info!("searched for {} open files without a descriptor, {:.1?}", files.len(), watch.elapsed());
+        Ok(found)
+    }
+
+    /// Where this kernel does not let us search for locks that no descriptor keeps; empty if everywhere.
+    pub fn obstacles(&mut self) -> Vec<String> {
+        self.search.obstacles(&mut self.ebpf)
     }
 
     fn known(&self, process: &ProcessKey) -> Option<ProcessValue> {
@@ -241,12 +285,13 @@ impl Bpf {
     /// Records that were lost in the kernel since the start: the ring or a table was full.
     pub fn lost(&self) -> Result<u64> {
         let lost = [counter::RING_LOST, counter::HELD_FULL, counter::PROCESSES_FULL, counter::WAITS_FULL];
-        let mut sum = 0;
-        for index in lost {
-            sum += self.counters.get(&index, 0).context("read the counters")?.iter().sum::<u64>();
-        }
-        Ok(sum)
+        lost.iter().map(|index| sum(&self.counters, *index)).sum()
     }
+}
+
+/// A counter of all CPUs.
+fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64> {
+    Ok(counters.get(&index, 0).context("read the counters")?.iter().sum())
 }
 
 /// The wire form of a key or a value, as the maps take it.

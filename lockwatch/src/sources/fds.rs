@@ -1,6 +1,6 @@
 //! The locks that file tables show: one walk over every process's fdinfo.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{collections::HashMap, io, os::unix::fs::MetadataExt, path::Path};
 
 use lockwatch_core::{
     parse::{
@@ -21,6 +21,7 @@ use super::{
 /// `our_numbers` says that kcmp may be asked (see [`processes::shows_our_numbers`]).
 pub fn scan(root: &Path, our_numbers: bool, clock: &Clock) -> io::Result<Scan> {
     let mut scan = Scan::default();
+    let our_exe = std::fs::metadata("/proc/self/exe").ok().map(|exe| exe.ino());
     for pid in ProcDir::open(root)?.numbers(".")? {
         let dir = match ProcDir::process(root, pid) {
             Ok(dir) => dir,
@@ -38,7 +39,14 @@ pub fn scan(root: &Path, our_numbers: bool, clock: &Clock) -> io::Result<Scan> {
         }
         if scan.hits.len() > before {
             match processes::read(&dir, pid, clock) {
-                Some(process) => drop(scan.processes.insert(pid, process)),
+                Some(process) => {
+                    let looks =
+                        process.exe_file.map(|exe| exe.inode) == our_exe || process.comm == Some("lockwatch".into());
+                    if looks && pid != std::process::id() {
+                        scan.forget_duplicates(before);
+                    }
+                    scan.processes.insert(pid, process);
+                }
                 None => scan.hits.truncate(before),
             }
         }
@@ -62,6 +70,17 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// Forgets the hits from `first` on that are duplicates which another lockwatch has made to look at them, as
+    /// `peek` and `hidden` do: gone in a moment, and meant to change nothing. They survive no exec, so what
+    /// that lockwatch was started with is not among them.
+    fn forget_duplicates(&mut self, first: usize) {
+        let mut n = 0;
+        self.hits.retain(|hit| {
+            n += 1;
+            n <= first || hit.cloexec != Some(true) || u32::try_from(hit.line.pid) == Ok(hit.pid)
+        });
+    }
+
     /// Reads one file table, through any of the threads that share it: one that exits meanwhile loses it and shows an
     /// empty one. Returns whether that was permitted.
     fn read_table(&mut self, dir: &ProcDir, pid: u32, sharers: &[u32]) -> bool {
@@ -277,6 +296,25 @@ mod tests {
             std::process::exit(0);
         });
         test.join().unwrap();
+    }
+
+    #[test]
+    fn the_duplicates_of_another_lockwatch_are_no_holders() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = |name: &str| fs::create_dir_all(root.path().join(name)).unwrap();
+        let line = |pid: u32| format!("lock:\t1: FLOCK  ADVISORY  WRITE {pid} fe:00:99 0 EOF\n");
+        for (pid, comm) in [(7, "lockwatch"), (8, "other")] {
+            dir(&format!("{pid}/fdinfo"));
+            let stat = format!("{pid} ({comm}) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 80 9 9\n");
+            fs::write(root.path().join(format!("{pid}/stat")), stat).unwrap();
+            for (fd, flags, owner) in [(3, "02000002", 6), (4, "02", 6), (5, "02000002", pid)] {
+                let info = format!("pos:\t0\nflags:\t{flags}\n{}", line(owner));
+                fs::write(root.path().join(format!("{pid}/fdinfo/{fd}")), info).unwrap();
+            }
+        }
+        let hits = scan(root.path(), false, &Clock::read()).unwrap().hits;
+        let found: Vec<_> = hits.iter().map(|hit| (hit.pid, hit.at.fd)).collect();
+        assert_eq!(found, [(7, 4), (7, 5), (8, 3), (8, 4), (8, 5)]);
     }
 
     #[test]

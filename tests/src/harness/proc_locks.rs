@@ -34,7 +34,7 @@ pub struct ProcLock {
 impl ProcLock {
     /// Reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
     /// Who breaks a lease has no file on its line: it is that of the lease, the last line's without an arrow.
-    fn parse(line: &str, granted: Option<&ProcLock>) -> Option<Self> {
+    pub(crate) fn parse(line: &str, granted: Option<&ProcLock>) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().skip(1).peekable();
         let waits = words.next_if_eq(&"->").is_some();
         let kind = match words.next()? {

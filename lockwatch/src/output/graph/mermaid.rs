@@ -108,11 +108,11 @@ mod tests {
               p4("pid 4720 (sleep)")
               p5("pid 4800 (updater)")
               p6("pid 105 (cron)")
-              l0["flock write<br/>of /srv/demo/orders.lock<br/>DEADLOCK held, 2 wait, up to 40 s"]
-              l1["posix write 0-99<br/>of /srv/demo/stock.db<br/>DEADLOCK held, awaited for 42 s"]
-              l2["ofd write<br/>of /srv/demo/mail.spool<br/>DEADLOCK held, awaited for 41 s"]
-              l3["flock write<br/>of /etc/aim/aim#95;lock.conf<br/>HOT orphaned, awaited for 42 s"]
-              l4["flock write<br/>of /srv/demo/report.pid<br/>held, awaited for 3 s"]
+              l0["flock write<br/>of /srv/demo/orders.lock<br/>DEADLOCK held, 2 wait, the longest for 40 s"]
+              l1["posix write 0-99<br/>of /srv/demo/stock.db<br/>DEADLOCK held, 1 waits for 42 s"]
+              l2["ofd write<br/>of /srv/demo/mail.spool<br/>DEADLOCK held, 1 waits for 41 s"]
+              l3["flock write<br/>of /etc/aim/aim#95;lock.conf<br/>HOT orphaned, 1 waits for 42 s"]
+              l4["flock write<br/>of /srv/demo/report.pid<br/>held, 1 waits for 3 s"]
               p1 -->|"waits 40 s<br/>to write"| l0
               p2 -->|"waits 12 s<br/>to write<br/>behind pid 103"| l0
               p0 -->|"waits 42 s<br/>to write all"| l1

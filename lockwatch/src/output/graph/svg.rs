@@ -106,8 +106,8 @@ fn line(arrow: &Arrow, route: &Route, out: &mut impl Write) -> io::Result<()> {
         let y = if last { to.y - ARROW * (to.y - from.y).signum() } else { to.y };
         let to = Point { y, ..to };
         let middle = f64::midpoint(from.y, to.y);
-        path += &match (to.x - from.x).abs() < 0.05 {
-            true => format!("V{:.1}", to.y),
+        path += &match (to.x - from.x).abs() < 4.0 {
+            true => format!("L{:.1} {:.1}", to.x, to.y),
             false => format!("C{:.1} {middle:.1} {:.1} {middle:.1} {:.1} {:.1}", from.x, to.x, to.x, to.y),
         };
         from = to;
@@ -180,17 +180,12 @@ fn icon(shape: Shape, x: f64, y: f64, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "<path class=\"icon\" transform=\"translate({x} {y})\" d=\"{path}\"/>")
 }
 
-/// A word on the upper edge, at the right.
+/// A word in the upper right corner.
 fn tag(tag: Tag, width: f64, out: &mut impl Write) -> io::Result<()> {
-    let word = match tag {
-        Tag::Deadlock => "deadlock",
-        Tag::Hot => "hot",
-        Tag::Orphaned => "orphaned",
-    };
-    let w = measure::width(word, 10.0, true) + 12.0;
-    let x = width - w - 10.0;
-    writeln!(out, "<rect class=\"tag\" x=\"{x:.1}\" y=\"-8\" width=\"{w:.1}\" height=\"16\" rx=\"8\"/>")?;
-    writeln!(out, "<text class=\"tagged\" x=\"{:.1}\" y=\"3.5\">{word}</text>", x + w / 2.0)
+    let w = tag.width();
+    let (x, y) = (width - w - 9.0, 10.5);
+    writeln!(out, "<rect class=\"tag\" x=\"{x:.1}\" y=\"{y}\" width=\"{w:.1}\" height=\"16\" rx=\"8\"/>")?;
+    writeln!(out, "<text class=\"tagged\" x=\"{:.1}\" y=\"{}\">{}</text>", x + w / 2.0, y + 11.5, tag.word())
 }
 
 fn legend(x: f64, y: f64, out: &mut impl Write) -> io::Result<()> {

@@ -60,7 +60,7 @@ fn circle(drawn: &Drawn<'_>, cycle: &Cycle, out: &mut impl Write) -> io::Result<
         let since = graph.waits.iter().find(|w| (w.party, w.lock) == (from, on)).and_then(|w| w.waiter.since);
         let long = since.map(|at| format!(" {}", words::duration(drawn.report.taken_at.since(at))));
         let (who, long) = (party(graph.parties[from].who), long.unwrap_or_default());
-        writeln!(out, "  {who} waits{long} for {}, {},", file(graph, on), lock(node.lock))?;
+        writeln!(out, "  {who} waits{long} for {} ({}),", file(graph, on), lock(node.lock))?;
         let end = if step + 1 == cycle.circle.len() { "." } else { ", and" };
         writeln!(out, "    which is held by {}{end}", party(graph.parties[holder].who))?;
     }
@@ -97,10 +97,10 @@ impl Tree<'_> {
         let indent = depth * 4;
         let state = paint(self.options.colour, style::of(node.lock), state(node.lock, now));
         let (file, lock) = (file(graph, on), lock(node.lock));
-        writeln!(out, "{:indent$}{file}, {lock}, held by {keepers}: {state}", "")?;
+        writeln!(out, "{:indent$}{file} ({lock}), held by {keepers}: {state}", "")?;
         let waits: Vec<_> = graph.waits.iter().filter(|wait| wait.lock == on).collect();
         for wait in waits.iter().take(SHOWN) {
-            let words = super::wait(wait, node.lock, now).join(" ");
+            let words = super::wait(wait, node.lock, now).join(" ").replace(" behind ", ", behind ");
             let who = party(graph.parties[wait.party].who);
             let cycle = if wait.cycle.is_some() { " (in the deadlock)" } else { "" };
             writeln!(out, "{:indent$}  {who} {words}{cycle}", "")?;
@@ -138,27 +138,27 @@ mod tests {
         check(
             &sample::report(),
             expect![[r#"
-            Deadlock: 3 processes wait for each other in a circle.
+                Deadlock: 3 processes wait for each other in a circle.
 
-              pid 103 (mailer) waits 40 s for /srv/demo/orders.lock, flock write,
-                which is held by pid 101 (billing), and
-              pid 101 (billing) waits 42 s for /srv/demo/stock.db, posix write 0-99,
-                which is held by pid 102 (stock), and
-              pid 102 (stock) waits 41 s for /srv/demo/mail.spool, ofd write,
-                which is held by pid 103 (mailer).
+                  pid 103 (mailer) waits 40 s for /srv/demo/orders.lock (flock write),
+                    which is held by pid 101 (billing), and
+                  pid 101 (billing) waits 42 s for /srv/demo/stock.db (posix write 0-99),
+                    which is held by pid 102 (stock), and
+                  pid 102 (stock) waits 41 s for /srv/demo/mail.spool (ofd write),
+                    which is held by pid 103 (mailer).
 
-            /srv/demo/orders.lock, flock write, held by pid 101 (billing): DEADLOCK held, 2 wait, up to 40 s
-              pid 103 (mailer) waits 40 s to write (in the deadlock)
-              pid 104 (report) waits 12 s to write behind pid 103
-                /srv/demo/report.pid, flock write, held by pid 104 (report): held, awaited for 3 s
-                  pid 105 (cron) waits 3 s to write
+                /srv/demo/orders.lock (flock write), held by pid 101 (billing): DEADLOCK held, 2 wait, the longest for 40 s
+                  pid 103 (mailer) waits 40 s to write (in the deadlock)
+                  pid 104 (report) waits 12 s to write, behind pid 103
+                    /srv/demo/report.pid (flock write), held by pid 104 (report): held, 1 waits for 3 s
+                      pid 105 (cron) waits 3 s to write
 
-            /etc/aim/aim_lock.conf, flock write, held by pid 4720 (sleep): HOT orphaned, awaited for 42 s
-              pid 4800 (updater) waits 42 s to write
+                /etc/aim/aim_lock.conf (flock write), held by pid 4720 (sleep): HOT orphaned, 1 waits for 42 s
+                  pid 4800 (updater) waits 42 s to write
 
-            Next: lockwatch explain aaaa-0001
-            A picture: lockwatch graph --format svg > graph.svg
-        "#]],
+                Next: lockwatch explain aaaa-0001
+                A picture: lockwatch graph --format svg > graph.svg
+            "#]],
         );
     }
 
@@ -179,22 +179,22 @@ mod tests {
         check(
             &sample::crowd(40),
             expect![[r#"
-            40 requests wait for 1 lock, no deadlock.
+                40 requests wait for 1 lock, no deadlock.
 
-            /srv/demo/hub, flock write, held by pid 1 (hub): held, 40 wait, up to 1 min 30 s
-              pid 1000 (worker) waits 1 min 30 s to write
-              pid 1001 (worker) waits 1 min 30 s to write behind pid 1000
-              pid 1002 (worker) waits 1 min 30 s to write 2 ahead, pid 1001 last
-              pid 1003 (worker) waits 1 min 30 s to write 3 ahead, pid 1002 last
-              pid 1004 (worker) waits 1 min 30 s to write 4 ahead, pid 1003 last
-              pid 1005 (worker) waits 1 min 30 s to write 5 ahead, pid 1004 last
-              pid 1006 (worker) waits 1 min 30 s to write 6 ahead, pid 1005 last
-              pid 1007 (worker) waits 1 min 30 s to write 7 ahead, pid 1006 last
-              and 32 more
+                /srv/demo/hub (flock write), held by pid 1 (hub): held, 40 wait, the longest for 1 min 30 s
+                  pid 1000 (worker) waits 1 min 30 s to write
+                  pid 1001 (worker) waits 1 min 30 s to write, behind pid 1000
+                  pid 1002 (worker) waits 1 min 30 s to write, behind pid 1001 and 1 more
+                  pid 1003 (worker) waits 1 min 30 s to write, behind pid 1002 and 2 more
+                  pid 1004 (worker) waits 1 min 30 s to write, behind pid 1003 and 3 more
+                  pid 1005 (worker) waits 1 min 30 s to write, behind pid 1004 and 4 more
+                  pid 1006 (worker) waits 1 min 30 s to write, behind pid 1005 and 5 more
+                  pid 1007 (worker) waits 1 min 30 s to write, behind pid 1006 and 6 more
+                  and 32 more
 
-            Next: lockwatch explain dddd-0001
-            A picture: lockwatch graph --format svg > graph.svg
-        "#]],
+                Next: lockwatch explain dddd-0001
+                A picture: lockwatch graph --format svg > graph.svg
+            "#]],
         );
     }
 

@@ -116,14 +116,15 @@ impl Table {
     }
 
     /// Who keeps a lock alive: the descriptors of its description itself, or for POSIX those in the owning table that
-    /// lead to its file.
-    pub fn holders_of(&self, lock: &WalkRecord) -> impl Iterator<Item = &FdRecord> + Clone {
+    /// lead to its file. Of a description that was closed since the walk, another file's may have the address.
+    pub fn holders_of<'a>(&'a self, lock: &'a WalkRecord) -> impl Iterator<Item = &'a FdRecord> + Clone {
         let owner = match lock.lock.kind {
             kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
             _ => (lock.file, 0, 0),
         };
         let from = self.first.get(&owner).copied().unwrap_or(self.by_owner.len());
         let found = self.by_owner[from..].iter().take_while(move |(other, _)| *other == owner);
-        found.map(|(_, index)| &self.fds[*index])
+        let of_its_file = |fd: &&FdRecord| (fd.inode, fd.device) == (lock.lock.inode, lock.lock.device);
+        found.map(|(_, index)| &self.fds[*index]).filter(of_its_file)
     }
 }

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::HashMap,
     programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
 };
 use lockwatch_common::{Layout, TraceLayout, Wire, mode};
 use lockwatch_core::lock::Device;
 
-use super::{btf::Btf, tracefs};
+use super::{btf::Btf, hidden, tracefs};
 use crate::sources::remote;
 
 /// The object that `build.rs` made; empty when there was no BPF toolchain.
@@ -94,12 +94,13 @@ const PROBES: [Probe; 13] = [
 ];
 
 /// Loads the object: maps, and the offsets that the kernel's BTF tells. Programs are loaded one by one as they are
-/// needed.
-pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
+/// needed. Says also which of the fields that lockwatch can do without are missing.
+pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     if !built() {
         bail!("this lockwatch was built without eBPF");
     }
     let layout = resolve(&Btf::parse(btf)?)?;
+    let missing = layout.missing().collect();
     let mode = match purpose {
         Purpose::Trace if !remote::mounts().is_empty() => mode::TRACE | mode::REMOTE,
         Purpose::Trace => mode::TRACE,
@@ -108,6 +109,9 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
+    // A refused program is tried again for the verifier's log: line by line it takes minutes for one that is too large.
+    let lines = if log::log_enabled!(log::Level::Debug) { VerifierLogLevel::DEBUG } else { VerifierLogLevel::STATS };
+    loader.verifier_log_level(lines);
     // Nothing in the object is relocated against the kernel's types: the offsets are globals.
     loader.btf(None);
     loader
@@ -123,7 +127,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<Ebpf> {
     if purpose == Purpose::Trace {
         loader.map_max_entries("EVENTS", 1 << 23);
     }
-    loader.load(OBJECT).context("load the BPF object")
+    Ok((loader.load(OBJECT).context("load the BPF object")?, missing))
 }
 
 fn log_level() -> u8 {
@@ -136,7 +140,8 @@ fn resolve(btf: &Btf) -> Result<Layout> {
         (found, _) => found,
     });
     let optional = ["task_last_arrival", "lease_break_time", "lease_downgrade_time"];
-    let missing: Vec<_> = layout.missing().filter(|name| !optional.contains(name)).collect();
+    let is_optional = |name: &str| optional.contains(&name) || hidden::is_optional(name);
+    let missing: Vec<_> = layout.missing().filter(|name| !is_optional(name)).collect();
     if !missing.is_empty() {
         bail!("this kernel's BTF lacks {}", missing.join(", "));
     }

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use foldhash::{HashMap, HashMapExt};
 use lockwatch_common::{ANCESTORS, ProcessKey, ProcessValue, process_flag};
 use lockwatch_core::{
+    lock::OwnerKey,
     observation::Census,
     portions::in_portions,
     process::{Death, Exit, Life, Process, ProcessId, Raised},
@@ -14,6 +15,7 @@ use lockwatch_core::{
 use super::{
     convert::{exe_file, process_id},
     fds::Table,
+    hidden::Found,
 };
 use crate::sources::{cgroup, clock::Clock, processes};
 
@@ -29,16 +31,23 @@ const WORTH_A_THREAD: usize = 16;
 pub(super) struct People<'a> {
     known: &'a Known<'a>,
     met: HashMap<ProcessKey, Option<ProcessValue>>,
+    /// The file tables of those who may share that of a dead acquirer.
+    tables: HashMap<ProcessKey, u64>,
 }
 
 impl<'a> People<'a> {
     pub(super) fn new(known: &'a Known<'a>) -> Self {
-        Self { known, met: HashMap::new() }
+        Self { known, met: HashMap::new(), tables: HashMap::new() }
     }
 
     /// Somebody has been named. Returns what the kernel-side table knows.
     pub(super) fn meet(&mut self, process: &ProcessKey) -> Option<ProcessValue> {
         *self.met.entry(*process).or_insert_with(|| (self.known)(process))
+    }
+
+    /// Which file table a process has.
+    pub(super) fn note_table(&mut self, process: &ProcessKey, table: u64) {
+        self.tables.insert(*process, table);
     }
 
     /// The ancestors of an acquirer as they were when it took its lock, if somebody watched; they are met too.
@@ -53,7 +62,7 @@ impl<'a> People<'a> {
     }
 
     /// Those who live, as `/proc` shows them, and those whose death the kernel's table has noted.
-    pub(super) fn census(self, fds: &Table, clock: &Clock, proc_root: &Path) -> Census {
+    pub(super) fn census(self, fds: &Table, found: &Found, clock: &Clock, proc_root: &Path) -> Census {
         let died = |(key, value): (&ProcessKey, &Option<ProcessValue>)| {
             let value = value.filter(|value| value.died_ns != 0)?;
             Some((process_id(key), Arc::new(dead_process(key, &value, clock))))
@@ -73,9 +82,15 @@ impl<'a> People<'a> {
         let living = in_portions(latest.len(), WORTH_A_THREAD, read).into_iter().zip(&latest);
         let living = living.filter_map(|(process, (key, value))| {
             let mut process = process?;
+            if process.id.start == process_id(key).start && key.start_ns != 0 {
+                // `/proc` knows it only to a tick; who was born after a lock was taken is told by less.
+                process.started_at = Some(clock.at_boot_ns(key.start_ns));
+            }
             process.execed = value.map(|value| value.flags & process_flag::EXECED != 0);
             let noted = value.and_then(|value| exe_file(value.exe_inode, value.exe_device));
-            process.exe_file = fds.executables.get(key).copied().or(noted).or(process.exe_file);
+            let seen = fds.executables.get(key).or_else(|| found.executables.get(key)).copied();
+            process.exe_file = seen.or(noted).or(process.exe_file);
+            process.file_table = self.tables.get(key).copied().map(OwnerKey);
             Some((key.pid, Arc::new(process)))
         });
         Census { living: living.collect(), dead, births: Vec::new(), blind_spot: processes::blind_spot(proc_root) }
@@ -96,6 +111,7 @@ pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -
         exe_file: exe_file(value.exe_inode, value.exe_device),
         uid: Some(value.uid),
         parent: value.ancestors.first().map(|parent| parent.pid).filter(|pid| *pid != 0),
+        file_table: (value.files != 0).then_some(OwnerKey(value.files)),
         execed: Some(value.flags & process_flag::EXECED != 0),
         ..Process::unknown(id, Life::Dead(death)).with_origin(cgroup::origin(value.cgroup))
     }

@@ -2,17 +2,19 @@
 
 use std::{collections::HashMap, path::Path};
 
-use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, fl};
+use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, fl, kind};
 use lockwatch_core::{
-    lock::{Breaking, FileId, Mode, OwnerKey, Range},
+    lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
-    process::ProcessId,
+    process::{Process, ProcessId},
     time::StartTime,
 };
 
 use super::{
     convert::{file_id, kind_of, mode_of, process_id},
     fds::Table,
+    hidden::{Found, Wanted},
+    loops,
     people::{Known, People},
     walk::Walked,
 };
@@ -23,8 +25,15 @@ pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
     walked.locks().any(|record| fds.holders_of(record).next().is_none())
 }
 
-/// Joins both with what `/proc` says of the processes.
-pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
+/// The open files that have a lock and no descriptor. A POSIX lock is none of theirs: it belongs to a file table, and
+/// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
+pub fn hidden(walked: &Walked, fds: &Table) -> Wanted {
+    let of_a_file = |record: &&WalkRecord| record.lock.kind != kind::POSIX && fds.holders_of(record).next().is_none();
+    walked.locks().filter(of_a_file).map(|record| (record.file, record.lock.inode)).collect()
+}
+
+/// Joins them all with what `/proc` says of the processes.
+pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock: &Clock, proc_root: &Path) -> Picture {
     let mut people = People::new(known);
     let mut locks = Vec::with_capacity(walked.locks().count());
     let mut waits = Vec::new();
@@ -36,39 +45,35 @@ pub fn assemble(walked: Walked, fds: &Table, known: &Known, clock: &Clock, proc_
             .entry(file)
             .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
         if record.depth == 0 {
-            locks.push(lock(record, fds, clock, &mut people));
+            locks.push(lock(record, fds, found, clock, &mut people));
         } else {
             waits.push(wait(record, clock, &mut people));
         }
     }
-    let mut census = people.census(fds, clock, proc_root);
+    let mut census = people.census(fds, found, clock, proc_root);
+    name_sharers(&mut locks, &census);
+    let mut warnings = walked.gaps;
+    let exact = warnings.is_empty();
+    let search_complete = loops::explain(&mut locks, &found.gaps, &mut warnings);
     add_texts(&locks, &mut files, &census);
     if locks.iter().any(|lock| !lock.watched && !lives(lock, &census)) {
         census.births = processes::births(proc_root);
     }
-    Picture {
-        taken_at: clock.now(),
-        locks,
-        waits,
-        census,
-        files,
-        fds_complete: true,
-        search_complete: false,
-        exact: walked.gaps.is_empty(),
-        warnings: walked.gaps,
-    }
+    Picture { taken_at: clock.now(), locks, waits, census, files, fds_complete: true, search_complete, exact, warnings }
 }
 
-fn lock(record: &WalkRecord, fds: &Table, clock: &Clock, people: &mut People) -> LockSeen {
+fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: &mut People) -> LockSeen {
     let watched = record.process.start_ns != 0;
     let acquirer = acquirer(record);
     let ancestors = if watched { people.ancestors(&record.process) } else { Vec::new() };
-    if acquirer.is_some() {
-        people.meet(&ProcessKey { pid: record.pid, ..record.process });
-    }
-    let found = fds.holders_of(record);
-    for fd in found.clone() {
+    let taker = acquirer.and_then(|_| people.meet(&ProcessKey { pid: record.pid, ..record.process }));
+    let is_dead = taker.is_some_and(|taker| taker.died_ns != 0);
+    let descriptors = fds.holders_of(record);
+    for fd in descriptors.clone() {
         people.meet(&fd.process);
+        if is_dead {
+            people.note_table(&fd.process, fd.files);
+        }
     }
     let holder = |fd: &FdRecord| HolderSeen {
         process: Some(process_id(&fd.process)),
@@ -78,7 +83,13 @@ fn lock(record: &WalkRecord, fds: &Table, clock: &Clock, people: &mut People) ->
         opened: Some(fd.opened != 0),
         detail: None,
     };
-    let mut holders: Vec<HolderSeen> = found.map(holder).collect();
+    let mut holders: Vec<HolderSeen> = descriptors.map(holder).collect();
+    if holders.is_empty() && record.lock.kind != kind::POSIX {
+        for (process, holder) in found.holders_of(record.file) {
+            people.meet(&process);
+            holders.push(holder);
+        }
+    }
     holders.sort();
     LockSeen {
         file: file_id(&record.lock),
@@ -134,6 +145,20 @@ fn lives(lock: &LockSeen, census: &Census) -> bool {
             .get(&acquirer.pid)
             .is_some_and(|living| acquirer.start.is_none_or(|start| living.id.start == Some(start)))
     })
+}
+
+/// Says of which holders a dead acquirer's file table still is; the owner of a POSIX lock is that table.
+fn name_sharers(locks: &mut [LockSeen], census: &Census) {
+    for lock in locks.iter_mut().filter(|lock| !lives(lock, census)) {
+        let gone = lock.acquirer.map(|id| census.resolve(id));
+        for holder in lock.holders.iter_mut().filter(|holder| holder.via == Via::Fd) {
+            let heir = holder.process.and_then(|id| census.living.get(&id.pid));
+            let shares = |heir: &Process| gone.as_ref().is_some_and(|gone| heir.shares_files_of(gone));
+            if lock.kind == Kind::Posix || heir.is_some_and(|heir| shares(heir)) {
+                holder.detail = Some("shares its file table with the dead acquirer".to_owned());
+            }
+        }
+    }
 }
 
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.

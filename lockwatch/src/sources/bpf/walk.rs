@@ -13,7 +13,7 @@ use aya::{
     programs::{RawTracePoint, TestRun},
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use lockwatch_common::{Cursor, WalkRecord, Wire, cursor, kind, ty};
+use lockwatch_common::{Cursor, KeeperRecord, WalkRecord, Wire, cursor, kind, ty};
 use rustix::{
     fs::{FlockOperation, MemfdFlags, flock, memfd_create},
     thread::{CpuSet, sched_setaffinity},
@@ -49,6 +49,17 @@ impl Walked {
         self.records.iter().filter(|record| record.depth == 0)
     }
 
+    /// Leaves out the hidden locks that a later walk has not met: their files may be others' by now, and whatever was
+    /// found to keep them belongs to those.
+    pub fn drop_released(&mut self, is_hidden: impl Fn(&WalkRecord) -> bool, later: &Walked) {
+        if !later.gaps.is_empty() {
+            return; // it may only not have met them
+        }
+        let identity = |record: &WalkRecord| (record.address, record.file, record.lock);
+        let there: HashSet<_> = later.locks().map(identity).collect();
+        self.records.retain(|record| record.depth > 0 || !is_hidden(record) || there.contains(&identity(record)));
+    }
+
     /// Leaves one record of what has been met twice. The CPUs are walked one after another, so a lock that is released
     /// and taken again on another CPU meanwhile stands in both lists, and so may two that exclude each other: what was
     /// met last is true.
@@ -80,6 +91,11 @@ impl Walker {
         let ring = RingBuf::try_from(ebpf.take_map("WALK").context("map WALK")?)?;
         let cursor = Array::try_from(ebpf.take_map("CURSOR").context("map CURSOR")?)?;
         Ok(Self { ring, cursor })
+    }
+
+    /// The ring that the walk and the search tell through.
+    pub fn ring(&mut self) -> &mut RingBuf<MapData> {
+        &mut self.ring
     }
 
     /// Walks every CPU's list. The anchors and their locks are gone when it returns.
@@ -148,7 +164,10 @@ impl Walker {
             program.test_run(Default::default()).context("run the walk")?;
             cursor = Cursor::read(&self.cursor.get(&0, 0).context("get the walk's cursor")?).context("short cursor")?;
             while let Some(item) = self.ring.next() {
-                records.push(WalkRecord::read(&item).context("short walk record")?);
+                // A search that ran late tells of keepers through the same ring.
+                if item.len() != size_of::<KeeperRecord>() {
+                    records.push(WalkRecord::read(&item).context("short walk record")?);
+                }
             }
             match cursor.state {
                 cursor::MORE | cursor::FULL => {}

@@ -61,8 +61,8 @@ fn among(text: &[u8], wanted: &HashSet<FileId>) -> Mapped {
 }
 
 fn seen(file: FileId, mapping: &Mapping, times: usize) -> Seen {
-    let more = if times > 1 { format!(" and {} more", times - 1) } else { String::new() };
-    let detail = format!("maps the file at {} ({}){more}", mapping.addresses, mapping.access);
+    let more = if times > 1 { format!(", and {} more", times - 1) } else { String::new() };
+    let detail = format!("mapped at {} ({}){more}", mapping.addresses, mapping.access);
     Seen { file, name: Text::new(mapping.name), detail }
 }
 
@@ -90,7 +90,7 @@ mod tests {
             files: vec![Seen {
                 file: file(7),
                 name: Text::from("/run/lock (deleted)"),
-                detail: "maps the file at 7f00-7f01 (rw-s) and 1 more".into(),
+                detail: "mapped at 7f00-7f01 (rw-s), and 1 more".into(),
             }],
             rings: [99].into(),
         };
@@ -126,6 +126,6 @@ mod tests {
         // SAFETY: it was made above, and nothing lives in it.
         unsafe { rustix::mm::munmap(at, 4096) }.unwrap();
         assert_eq!(found.files.len(), 1);
-        assert!(found.files[0].detail.starts_with(&format!("maps the file at {:x}-", at as usize)), "{found:?}");
+        assert!(found.files[0].detail.starts_with(&format!("mapped at {:x}-", at as usize)), "{found:?}");
     }
 }

@@ -228,7 +228,7 @@ fn what_only_memory_keeps_is_a_holder_by_elimination() {
     let picture = look(&options).unwrap();
     let holder = &picture.locks[0].holders[0];
     assert_eq!((holder.process.unwrap().start.unwrap().0, holder.via, holder.fd), (100, Via::Mapping, None));
-    assert_eq!(holder.detail.as_deref(), Some("maps the file at 7f00-7f01 (rw-s)"));
+    assert_eq!(holder.detail.as_deref(), Some("mapped at 7f00-7f01 (rw-s)"));
     let seen = &picture.files[&picture.locks[0].file];
     assert_eq!((&seen.path, seen.deleted), (&Some(Text::from("/run/lock")), true));
     assert!(picture.census.living.contains_key(&8));
@@ -305,8 +305,24 @@ fn nothing_is_searched_where_descriptors_explain_it_all() {
     assert_eq!((picture.search_complete, picture.warnings), (true, vec![]));
 }
 
-/// More locks than the kernel shows in one page; a file's read(2) gives 4 KiB or more, so the pieces are counted as
-/// those of a real list would be.
+/// More than one read(2) shows: like a page of the real list.
+#[test]
+fn a_list_in_pieces_is_exact_if_nothing_contradicts_it() {
+    let line = |n: usize| format!("{n}: POSIX  ADVISORY  WRITE 7 fe:00:5 {n} {n}\n");
+    let list: String = (0..2500).map(line).collect();
+    let check = |more: &str, exact: bool| {
+        let (_dir, options) = fake(&format!("{list}{more}"), Path::new("/x"));
+        // What descriptors show is in the list, but `more` only once.
+        let fdinfo = options.root.join("7/fdinfo/3");
+        fs::write(&fdinfo, fs::read_to_string(&fdinfo).unwrap().replacen(&format!("lock:\t{more}"), "", 1)).unwrap();
+        let picture = look(&options).unwrap();
+        let torn = picture.warnings.iter().any(|why| why.starts_with("locks came and went while the list"));
+        assert_eq!((picture.exact, torn), (exact, !exact), "{:?}", picture.warnings);
+    };
+    check("", true);
+    check(&line(2499), false);
+}
+
 #[test]
 fn a_long_list_must_not_contradict_itself() {
     let line = |n: usize, pid: u32, inode: usize| format!("{n}: FLOCK  ADVISORY  WRITE {pid} fe:00:{inode} 0 EOF\n");

@@ -51,6 +51,8 @@ pub(super) struct Route {
 
 /// Between two things beside each other.
 const GAP: f64 = 26.0;
+/// Between two layers at least: a line needs room to turn.
+const LAYER: f64 = 28.0;
 /// Between two parts that have nothing to do with each other.
 const ROOM: f64 = 48.0;
 /// How wide a picture becomes before the next part begins a new row.
@@ -215,7 +217,7 @@ fn rows(layers: &[Vec<usize>], items: &[Size], xs: &[f64], down: &[Vec<usize>]) 
         tops.push(y);
         let aside = |&i: &usize| down[i].iter().map(|&j| (xs[i] - xs[j]).abs()).fold(0.0, f64::max);
         let widest = layer.iter().map(aside).fold(0.0, f64::max);
-        y += height + (20.0 + widest * 0.1).min(80.0);
+        y += height + (LAYER + widest * 0.12).min(90.0);
     }
     let end = tops.last().copied().unwrap_or(0.0) + heights.last().copied().unwrap_or(0.0);
     (tops, heights, end)

@@ -44,12 +44,27 @@ pub(super) enum Shape {
     Lock,
 }
 
-/// A word on a card's edge: what is wrong with it, and not by colour only.
+/// A word in a card's corner: what is wrong with it, and not by colour only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag {
     Deadlock,
     Hot,
     Orphaned,
+}
+
+impl Tag {
+    /// The word.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Tag::Deadlock => "deadlock",
+            Tag::Hot => "hot",
+            Tag::Orphaned => "orphaned",
+        }
+    }
+
+    pub(super) fn width(self) -> f64 {
+        measure::width(self.word(), 10.0, true) + 12.0
+    }
 }
 
 /// A box with words.
@@ -147,7 +162,8 @@ impl Scene {
     /// How large each card is.
     pub(super) fn sizes(&self) -> Vec<Size> {
         let size = |card: &Card| {
-            let title = measure::width(&card.title, TITLE, true);
+            let tag = card.tag.map_or(0.0, |tag| tag.width() + 10.0);
+            let title = measure::width(&card.title, TITLE, true) + tag;
             let widest = card.lines.iter().map(|line| measure::width(line, TEXT, false)).fold(title, f64::max);
             let h = 2.0 * PADDING + LINE_HEIGHT * (1 + card.lines.len()) as f64 - 4.0;
             Size { w: (ICON + widest + PADDING).max(130.0), h }

@@ -86,7 +86,8 @@ fn what_is_in_flight_is_found_and_stays_there() {
         let detail = &messages.details[&(me, messages.hits[0].at)];
         let inode = rustix::fs::fstat(&theirs).unwrap().st_ino;
         let fd = theirs.as_raw_fd();
-        assert_eq!(*detail, format!("queued in unix socket inode {inode} (fd {fd}) of pid {me}, 2 descriptors"));
+        let queued = format!("queued in unix socket inode {inode} of pid {me}, 2 descriptors");
+        assert_eq!(*detail, format!("{queued}; the socket is its fd {fd}"));
         drop(messages);
         let (text, fds) = receive(&theirs);
         assert_eq!((text, fds.len()), (b"x".to_vec(), 2));

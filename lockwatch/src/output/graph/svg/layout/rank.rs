@@ -62,17 +62,39 @@ pub(super) fn rank(count: usize, edges: &[(usize, usize)], rings: &[Vec<usize>])
         above[lower].push(upper);
         below[upper].push(lower);
     }
-    // Turned edges point from a node to one that is finished later, so this order still fits.
     let order = topological(&above, &below);
-    let mut rank = vec![0; count];
-    for &node in &order {
-        rank[node] = above[node].iter().map(|&upper| rank[upper] + 1).max().unwrap_or(0);
-    }
-    // Who has nobody above comes down to those it points at.
-    for &node in order.iter().rev().filter(|&&node| above[node].is_empty()) {
+    let mut rank = longest(&order, &above, rings).or_else(|| longest(&order, &above, &[])).unwrap_or_default();
+    // Who would rather stand near those it points at than near those above comes down.
+    let on_ring = |node: usize| rings.iter().any(|ring| ring.contains(&node));
+    for &node in order.iter().rev().filter(|&&node| above[node].len() <= below[node].len() && !on_ring(node)) {
         rank[node] = below[node].iter().map(|&lower| rank[lower] - 1).min().unwrap_or(rank[node]);
     }
     Ranked { rank, reversed }
+}
+
+/// Everybody below all that are above him, and rings round: both sides of one come down together. `None` if that
+/// cannot be, because lines beside a ring cross it in both directions.
+fn longest(order: &[usize], above: &[Vec<usize>], rings: &[Vec<usize>]) -> Option<Vec<usize>> {
+    const ROUNDS: usize = 64;
+    let mut rank = vec![0_usize; above.len()];
+    for _ in 0..ROUNDS {
+        let before = rank.clone();
+        for &node in order {
+            let least = above[node].iter().map(|&upper| rank[upper] + 1).max().unwrap_or(0);
+            rank[node] = rank[node].max(least);
+        }
+        for ring in rings {
+            let depth = |i: usize| i.min(ring.len() - i);
+            let shift = ring.iter().enumerate().map(|(i, &node)| rank[node].saturating_sub(depth(i))).max();
+            for (i, &node) in ring.iter().enumerate() {
+                rank[node] = shift.unwrap_or(0) + depth(i);
+            }
+        }
+        if rank == before {
+            return Some(rank);
+        }
+    }
+    None
 }
 
 /// The nodes, each after all that are above it.
@@ -109,7 +131,19 @@ mod tests {
         check(3, &[(0, 1), (1, 2)], &[], &[0, 1, 2], 0);
         check(3, &[(0, 1), (1, 2), (2, 0)], &[], &[0, 1, 2], 1);
         check(4, &[(0, 1), (1, 2), (2, 3), (3, 0)], &[vec![0, 1, 2, 3]], &[0, 1, 2, 1], 2);
-        // 4 waits at 2: it stands just above it.
+        // 4 points at 3: it stands just above it, and so does the chain that ends there.
         check(5, &[(0, 1), (1, 2), (2, 3), (4, 3)], &[], &[0, 1, 2, 3, 2], 0);
+        check(6, &[(0, 1), (1, 2), (2, 3), (5, 4), (4, 3)], &[], &[0, 1, 2, 3, 2, 1], 0);
+        // A chain of 4, 5 and 6 leads to the ring's 1: all of the ring comes down.
+        let ring = vec![0, 1, 2, 3];
+        let lines = [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 1)];
+        check(7, &lines, &[ring], &[2, 3, 4, 3, 0, 1, 2], 2);
+        // A line across the ring in the wrong direction: it is cut open elsewhere, and everybody has a place.
+        let across = [(0, 1), (1, 2), (2, 3), (3, 0), (1, 4), (4, 3), (3, 5), (5, 1)];
+        let Ranked { rank, reversed } = super::rank(6, &across, &[vec![0, 1, 2, 3]]);
+        for (number, &(from, to)) in across.iter().enumerate() {
+            assert_eq!(rank[from] > rank[to], reversed[number], "{from} -> {to}");
+            assert_ne!(rank[from], rank[to]);
+        }
     }
 }

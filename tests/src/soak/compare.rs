@@ -1,0 +1,393 @@
+//! Everything stands still: what the kernel says, what the model knows, and what lockwatch says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt, fs,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    sync::atomic::Ordering::SeqCst,
+};
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{
+    actor::FILES,
+    model::{Description, Model, Relation},
+    nursery,
+    shared::{FREE, SLEEPS, Shared},
+};
+use crate::{ProcLock, Process, Scene, Watcher, document, items, proc_locks, scenario::stage::ghost, until, verdict};
+
+/// A running soak.
+pub struct Soak {
+    seed: u64,
+    stop: u32,
+    shared: &'static Shared,
+    model: Model,
+    watcher: Watcher,
+    /// Locks that the watcher has called orphaned and not cleared, by id.
+    orphans: HashMap<String, Value>,
+    tally: Tally,
+    files: Vec<PathBuf>,
+    by_inode: HashMap<u64, u64>,
+    /// Declared last: the actors end before their files do.
+    _nursery: Process,
+    _memory: OwnedFd,
+    scene: Scene,
+}
+
+/// What has been compared, and how much of it was wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Locks looked at.
+    pub locks: usize,
+    /// Those whose acquirer is dead.
+    pub dead: usize,
+    /// Those called orphaned, by one who came too late, and by the watcher.
+    pub orphaned: [usize; 2],
+    /// Those that nobody knows of any more, and that were called unknown.
+    pub unknown: usize,
+    /// Called orphaned by one who came too late, though a younger process had the file before the lock: nobody who has
+    /// not watched can tell it from an heir.
+    pub undecidable: usize,
+    /// Missing, invented, or not as they are.
+    pub wrong_locks: usize,
+    /// A holder missing, invented, or by another means.
+    pub wrong_holders: usize,
+    /// Called orphaned while somebody who knows of it has it.
+    pub false_orphans: usize,
+    /// Called held while its acquirer is dead.
+    pub false_peace: usize,
+}
+
+/// One lock as everybody can see it. OFD locks have no pid: `/proc` does not tell.
+type Row = (u64, String, String, u64, Option<u64>, Option<u32>);
+
+/// Locks, how many of each; and the descriptors of each.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Truth {
+    locks: BTreeMap<Row, usize>,
+    holders: BTreeSet<(Row, u32, i32)>,
+}
+
+impl Soak {
+    /// Starts the actors, which wait for their first [`Soak::step`], and a watcher.
+    pub fn start(seed: u64) -> Result<Self> {
+        println!("seed {seed}");
+        let scene = Scene::new();
+        let files: Vec<_> = (0..FILES).map(|file| scene.file(file.to_string())).collect();
+        let by_inode = (0..).zip(&files).map(|(i, path)| Ok((fs::metadata(path)?.ino(), i))).collect::<Result<_>>()?;
+        let watcher = Watcher::orphans(&[]);
+        let (shared, memory) = nursery::memory()?;
+        let nursery = nursery::start(&memory, scene.dir(), seed)?;
+        Ok(Self {
+            seed,
+            stop: 0,
+            shared,
+            model: Model::default(),
+            watcher,
+            orphans: HashMap::new(),
+            tally: Tally::default(),
+            files,
+            by_inode,
+            _nursery: nursery,
+            _memory: memory,
+            scene,
+        })
+    }
+
+    /// So many operations, then stops and compares.
+    pub fn step(&mut self, operations: u64) -> Result<()> {
+        self.stop += 1;
+        until("the first are born", || (self.shared.serials.load(SeqCst) as usize >= nursery::FIRST).then_some(()));
+        self.quiet();
+        // What was begun in vain while resting does not count.
+        self.shared.allowed.store(self.shared.begun.load(SeqCst) + operations, SeqCst);
+        self.shared.epoch.fetch_add(1, SeqCst);
+        self.quiet();
+        self.model.read(&self.shared.take_notes());
+        self.dead_are_gone();
+        self.compare()?;
+        self.listen();
+        self.wake_some_sleepers();
+        Ok(())
+    }
+
+    /// What was compared so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Returns when every actor rests, or sleeps for good.
+    fn quiet(&self) {
+        // Who has not yet noticed the new epoch rests in the last one.
+        let resting = self.shared.resting();
+        until("all actors rest", || {
+            let rests = |slot: &super::shared::Slot| match slot.state.load(SeqCst) {
+                FREE => true,
+                state if state == resting => true,
+                SLEEPS => comm(slot.pid.load(SeqCst)).is_some_and(|comm| comm == "sleep"),
+                _ => false,
+            };
+            self.shared.slots.iter().all(rests).then_some(())
+        });
+    }
+
+    /// Nothing of a dead actor is left, or only its name.
+    fn dead_are_gone(&self) {
+        let living: BTreeSet<_> = self.model.living().map(|(_, actor)| actor.pid).collect();
+        for actor in self.model.actors.values().filter(|actor| actor.dead && !living.contains(&actor.pid)) {
+            until("the dead are gone", || {
+                let stat = fs::read_to_string(format!("/proc/{}/stat", actor.pid)).unwrap_or_default();
+                let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+                let soak = stat.contains("(soak)");
+                (!soak || matches!(state, None | Some('Z' | 'X'))).then_some(())
+            });
+        }
+    }
+
+    /// The kernel's word: `/proc/locks`, and the fdinfo of every actor.
+    fn truth(&self) -> Truth {
+        let mut truth = Truth::default();
+        for lock in proc_locks().iter().filter(|lock| !lock.waits) {
+            if let Some(row) = self.row(lock) {
+                *truth.locks.entry(row).or_default() += 1;
+            }
+        }
+        for (_, actor) in self.model.living() {
+            for fd in actor.fds.keys() {
+                let info = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", actor.pid)).unwrap_or_default();
+                let lines = info.lines().filter_map(|line| ProcLock::parse(line.strip_prefix("lock:")?, None));
+                truth.holders.extend(lines.filter_map(|lock| Some((self.row(&lock)?, actor.pid, *fd))));
+            }
+        }
+        truth
+    }
+
+    fn row(&self, lock: &ProcLock) -> Option<Row> {
+        let file = *self.by_inode.get(&lock.inode)?;
+        let pid = lock.pid.filter(|_| lock.kind != "ofd");
+        Some((file, lock.kind.clone(), lock.mode.clone(), lock.start, lock.end, pid))
+    }
+
+    /// The same row of a lock that lockwatch shows.
+    fn row_of(&self, lock: &Value) -> Option<Row> {
+        let file = *self.by_inode.get(&lock["file"]["inode"].as_u64()?)?;
+        let kind = lock["kind"].as_str()?.to_owned();
+        let pid = number(&lock["acquirer"]["pid"]).filter(|_| kind != "ofd");
+        let (start, end) = (lock["range"]["start"].as_u64()?, lock["range"]["end"].as_u64());
+        Some((file, kind, lock["mode"].as_str()?.to_owned(), start, end, pid))
+    }
+
+    fn compare(&mut self) -> Result<()> {
+        let paths: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
+        let mut tries = 10;
+        // Queues of the dead are emptied in the kernel's own time.
+        let (truth, document) = loop {
+            let before = self.truth();
+            let document = document("bpf", &paths);
+            let same = before == self.truth();
+            tries -= 1;
+            ensure!(same || tries > 0, "the locks of resting actors change");
+            if same {
+                break (before, document);
+            }
+        };
+        let locks = items(&document["locks"]);
+        self.compare_locks(&truth, locks);
+        self.compare_holders(&truth, locks);
+        for lock in locks {
+            self.judge(lock, 0);
+        }
+        Ok(())
+    }
+
+    fn compare_locks(&mut self, truth: &Truth, locks: &[Value]) {
+        let mut seen: BTreeMap<Row, usize> = BTreeMap::new();
+        locks.iter().filter_map(|lock| self.row_of(lock)).for_each(|row| *seen.entry(row).or_default() += 1);
+        self.tally.locks += locks.len();
+        let rows: BTreeSet<_> = truth.locks.keys().chain(seen.keys()).collect();
+        for row in rows {
+            let counts = (truth.locks.get(row), seen.get(row));
+            if counts.0 != counts.1 {
+                self.tally.wrong_locks += 1;
+                println!("{}: wrong lock: {row:?}: kernel {:?}, lockwatch {:?}", self.here(), counts.0, counts.1);
+            }
+        }
+    }
+
+    fn compare_holders(&mut self, truth: &Truth, locks: &[Value]) {
+        let mut seen = BTreeSet::new();
+        for lock in locks {
+            let Some(row) = self.row_of(lock) else { continue };
+            let by_fd = |holder: &&Value| holder["via"] == "fd";
+            for holder in items(&lock["holders"]).iter().filter(by_fd) {
+                let (pid, fd) = (number(&holder["pid"]).unwrap_or(0), number(&holder["fd"]).unwrap_or(0));
+                seen.insert((row.clone(), pid, fd.cast_signed()));
+            }
+            let hidden = items(&lock["holders"])
+                .iter()
+                .filter(|holder| !by_fd(holder))
+                .map(|holder| (number(&holder["pid"]).unwrap_or(0), holder["via"].as_str().unwrap_or("?").to_owned()));
+            let hidden: BTreeSet<_> = hidden.collect();
+            let candidates = self.descriptions(lock);
+            let right = |description: &Description| {
+                let expect: BTreeSet<_> =
+                    self.model.hidden(*description).into_iter().map(|(pid, via)| (pid, via.to_owned())).collect();
+                // Dearer looks are for locks that no descriptor keeps.
+                if seen.iter().any(|(r, _, _)| *r == row) { hidden.is_subset(&expect) } else { hidden == expect }
+            };
+            if row.1 != "posix" && !candidates.iter().any(right) {
+                self.tally.wrong_holders += 1;
+                let expect: Vec<_> = candidates.iter().map(|d| self.model.hidden(*d)).collect();
+                println!("{}: wrong holders: {row:?}: {hidden:?}, one of {expect:?} expected", self.here());
+            }
+        }
+        // The descriptors of a process's own file are its own business with POSIX locks: only the process counts.
+        let plain = |holders: &BTreeSet<(Row, u32, i32)>| -> BTreeSet<_> {
+            holders.iter().map(|(row, pid, fd)| (row.clone(), *pid, if row.1 == "posix" { -1 } else { *fd })).collect()
+        };
+        for wrong in plain(&truth.holders).symmetric_difference(&plain(&seen)) {
+            self.tally.wrong_holders += 1;
+            let who = if truth.holders.contains(wrong) { "missing" } else { "invented" };
+            println!("{}: {who} holder: {wrong:?}", self.here());
+        }
+    }
+
+    /// Which descriptions it may be: that of its first descriptor, else any that could have no descriptor.
+    fn descriptions(&self, lock: &Value) -> Vec<Description> {
+        let holders = items(&lock["holders"]).iter().filter(|holder| holder["via"] == "fd");
+        let fds: Vec<_> = holders
+            .filter_map(|holder| {
+                let (pid, fd) = (number(&holder["pid"])?, number(&holder["fd"])?);
+                let actor = self.model.living().find(|(_, actor)| actor.pid == pid)?.1;
+                actor.fds.get(&fd.cast_signed()).map(|(description, _)| *description)
+            })
+            .collect();
+        let (Some(row), Some(pid)) = (self.row_of(lock), number(&lock["acquirer"]["pid"])) else { return fds };
+        if !fds.is_empty() {
+            return fds;
+        }
+        let open = |d: &Description| self.model.living().any(|(_, a)| a.fds.values().any(|(own, _)| own == d));
+        self.model.taken(row.0, &row.1, pid).into_iter().filter(|d| !open(d)).collect()
+    }
+
+    /// The verdict of a lock, cold (0) or watched (1).
+    fn judge(&mut self, lock: &Value, watched: usize) {
+        let (Some(row), Some(pid)) = (self.row_of(lock), number(&lock["acquirer"]["pid"])) else { return };
+        let candidates = self.descriptions(lock);
+        let Some(description) = candidates.first().copied() else { return };
+        let owners = self.model.owners(description, &row.1, pid);
+        let alive = owners.iter().any(|owner| owner.relation == Relation::Acquirer);
+        let who = ["who came too late", "the watcher"][watched];
+        let verdict = verdict(lock);
+        if watched == 0 && !alive {
+            self.tally.dead += 1;
+            self.tally.unknown += usize::from(verdict.starts_with("unknown") && owners.is_empty());
+        }
+        if verdict.starts_with("held") && !alive && row.1 != "posix" {
+            self.tally.false_peace += 1;
+            println!("{}: held by the dead, says {who}: {lock:#}", self.here());
+        }
+        if !verdict.starts_with("orphaned") {
+            return;
+        }
+        self.tally.orphaned[watched] += 1;
+        let younger = |relation| relation == Relation::Younger;
+        match owners.iter().find(|owner| watched == 1 || !younger(owner.relation)) {
+            Some(owner) => {
+                self.tally.false_orphans += 1;
+                println!("{}: false orphan, says {who}: {owner:?} has it: {lock:#}", self.here());
+            }
+            None if !owners.is_empty() => self.tally.undecidable += 1,
+            None => {}
+        }
+    }
+
+    /// What the watcher has said by now. A ghost of ours shows that it has come so far.
+    fn listen(&mut self) {
+        let marker = self.scene.file("marker");
+        let (_, heir) = ghost(&self.scene, &marker);
+        self.watcher.wait_for("orphaned marker", |event| event.is("orphaned") && event.about(&marker));
+        drop(heir);
+        self.watcher.wait_for("cleared marker", |event| event.is("cleared") && event.about(&marker));
+        for event in self.watcher.events() {
+            let lock = &event.json["lock"];
+            if self.row_of(lock).is_none() {
+                if event.is("lost") {
+                    println!("{}: the watcher has lost {}", self.here(), event.json["lost"]);
+                }
+                continue;
+            }
+            let id = lock["id"].as_str().unwrap_or_default().to_owned();
+            if event.is("orphaned") {
+                self.orphans.insert(id, lock.clone());
+            } else if event.is("cleared") {
+                self.orphans.remove(&id);
+            }
+        }
+        self.watcher.forget();
+        for lock in self.orphans.values().cloned().collect::<Vec<_>>() {
+            self.judge(&lock, 1);
+        }
+    }
+
+    /// Ends half of those that only sleep, so that there is room for others.
+    fn wake_some_sleepers(&self) {
+        for slot in self.shared.slots.iter().filter(|slot| slot.state.load(SeqCst) == SLEEPS).step_by(2) {
+            let pid = slot.pid.load(SeqCst);
+            let serial = slot.serial.load(SeqCst);
+            Process::of_pid(pid).kill();
+            self.shared.note(super::shared::What::Dies, serial, 0, 0);
+            slot.state.store(FREE, SeqCst);
+        }
+    }
+
+    fn here(&self) -> String {
+        format!("seed {}, stop {}", self.seed, self.stop)
+    }
+}
+
+impl Drop for Soak {
+    fn drop(&mut self) {
+        self.shared.over.store(1, SeqCst);
+        for slot in &self.shared.slots {
+            let pid = slot.pid.load(SeqCst);
+            // Whoever rests ends by itself; who sleeps is a child of the nursery or of an actor, and has its number still.
+            if slot.state.load(SeqCst) == SLEEPS && comm(pid).is_some_and(|comm| comm == "sleep") {
+                Process::of_pid(pid).signal(Signal::KILL);
+            }
+        }
+    }
+}
+
+impl Tally {
+    /// How much was wrong.
+    pub fn wrong(&self) -> usize {
+        self.wrong_locks + self.wrong_holders + self.false_orphans + self.false_peace
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { locks, dead, orphaned, unknown, undecidable, .. } = self;
+        let Tally { wrong_locks, wrong_holders, false_orphans, false_peace, .. } = self;
+        write!(
+            f,
+            "{locks} locks, {dead} of dead acquirers; orphaned: {} cold ({undecidable} of them undecidable), {} watched; \
+             {unknown} ghosts unknown; wrong: {wrong_locks} locks, {wrong_holders} holders, {false_orphans} false \
+             orphans, {false_peace} held by the dead",
+            orphaned[0], orphaned[1]
+        )
+    }
+}
+
+fn number(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|number| u32::try_from(number).ok())
+}
+
+fn comm(pid: u32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
