@@ -79,7 +79,9 @@ fn ghosts_carry_their_history() {
         let moments = items(&event.json["history"]);
         let moment = |m: &serde_json::Value| (m["event"].as_str().unwrap().to_owned(), m["process"]["pid"].as_u64());
         assert!(moments.is_sorted_by_key(|m| m["at"].as_str().unwrap()), "{moments:#?}");
-        moments.iter().map(moment).collect()
+        // Another lockwatch on this host may have a duplicate of the ghost's descriptor for a moment, to read the file.
+        let passing = |m: &&serde_json::Value| m["event"] == "passed_on" || m["event"] == "let_go";
+        moments.iter().filter(|m| !passing(m)).map(moment).collect()
     };
     let taken = [("taken".to_owned(), Some(taker.into())), ("owner_died".to_owned(), Some(taker.into()))];
     let orphaned = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));

@@ -74,13 +74,8 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
     match *event {
         Event::Lock { event, file, process, id, held_ns } => {
             let what = (event.kind, event.mode, event.range);
-            object.lock = Some(AnyLock::Short(Box::new(ShortLock::new(
-                id.map(|id| id.0.as_str()),
-                what,
-                event.file,
-                file,
-                event.remote,
-            ))));
+            let short = ShortLock::new(id.map(|id| id.0.as_str()), what, event.file, file, event.remote);
+            object.lock = Some(AnyLock::Short(Box::new(short)));
             object.process = Some(match process {
                 Some(process) => AnyProcess::Full(Box::new(Acquirer::new(process))),
                 None => AnyProcess::Named(Named::new(event.process.pid, &event.comm)),

@@ -139,9 +139,8 @@ fn resolve(btf: &Btf) -> Result<Layout> {
         (None, "file_lease") => btf.offset("file_lock", path), // before 6.9 a lease was a lock like others
         (found, _) => found,
     });
-    let is_optional = |name: &str| {
-        ["task_last_arrival", "lease_break_time", "lease_downgrade_time"].contains(&name) || hidden::is_optional(name)
-    };
+    let optional = ["task_last_arrival", "lease_break_time", "lease_downgrade_time"];
+    let is_optional = |name: &str| optional.contains(&name) || hidden::is_optional(name);
     let missing: Vec<_> = layout.missing().filter(|name| !is_optional(name)).collect();
     if !missing.is_empty() {
         bail!("this kernel's BTF lacks {}", missing.join(", "));

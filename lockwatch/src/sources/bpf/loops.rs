@@ -78,6 +78,7 @@ mod tests {
             acquirer: None,
             acquired_at: None,
             ancestors: Vec::new(),
+            breaking: None,
             watched: false,
             holders,
         }
