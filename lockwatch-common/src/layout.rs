@@ -64,6 +64,10 @@ layout! {
     fl_end: "file_lock" "fl_end";
     /// Bytes of the whole struct.
     fl_size: "file_lock" "";
+    /// When a lease that must go is taken away, in jiffies; 0 for never.
+    lease_break_time: "file_lease" "fl_break_time";
+    /// When a lease that must become a read lease does, in jiffies; 0 for never.
+    lease_downgrade_time: "file_lease" "fl_downgrade_time";
     /// Superblock.
     i_sb: "inode" "i_sb";
     /// Inode number.
@@ -118,6 +122,12 @@ layout! {
     signal_live: "signal_struct" "live";
     /// Exit code of the group.
     signal_group_exit_code: "signal_struct" "group_exit_code";
+    /// Why a signal was sent: SI_USER, SI_KERNEL, ….
+    siginfo_code: "kernel_siginfo" "si_code";
+    /// What a signal does: SIG_DFL (0), SIG_IGN (1) or a handler.
+    sa_handler: "k_sigaction" "sa.sa_handler";
+    /// SA_* flags of a signal's handler.
+    sa_flags: "k_sigaction" "sa.sa_flags";
     /// The table proper.
     files_fdt: "files_struct" "fdt";
     /// The array of files.
@@ -139,6 +149,20 @@ layout! {
     f_dentry: "file" "f_path.dentry" | "__f_path.dentry";
     /// That name's text.
     d_name: "dentry" "d_name.name" | "__d_name.name";
+    /// The mount it was opened through; `__f_path` as above.
+    f_mount: "file" "f_path.mnt" | "__f_path.mnt";
+    /// The directory that a name is in.
+    d_parent: "dentry" "d_parent";
+    /// Null for a name that is gone.
+    d_pprev: "dentry" "d_hash.pprev";
+    /// What a mount has for its root.
+    mount_root: "vfsmount" "mnt_root";
+    /// A mount's public half.
+    mount_mnt: "mount" "mnt";
+    /// The mount that it stands on.
+    mount_parent: "mount" "mnt_parent";
+    /// Where on that.
+    mount_point: "mount" "mnt_mountpoint";
     /// The file that is mapped.
     vm_file: "vm_area_struct" "vm_file";
     /// First address of a mapping.

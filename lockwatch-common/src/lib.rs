@@ -11,7 +11,7 @@ mod tables;
 mod wire;
 
 pub use layout::{Layout, TraceLayout};
-pub use records::{DeathRecord, FdRecord, KeeperRecord, LockRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
+pub use records::{DeathRecord, FdRecord, KeeperRecord, LockRecord, NameRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
 pub use tables::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter, cursor, process_flag};
 pub use wire::Wire;
 
@@ -51,8 +51,15 @@ pub mod fl {
     pub const CLOSE: u32 = 64;
     /// The request may block.
     pub const SLEEP: u32 = 128;
+    /// A lease that is to become a read lease.
+    pub const DOWNGRADE_PENDING: u32 = 256;
+    /// A lease that is to go.
+    pub const UNLOCK_PENDING: u32 = 512;
     /// Owned by the open file description.
     pub const OFDLCK: u32 = 1024;
+
+    /// Not the kernel's: the file system keeps the lock to itself.
+    pub const REMOTE: u32 = 1 << 31;
 
     /// The kind that the bits say, in [`crate::kind`]'s numbers.
     pub const fn kind(flags: u32) -> u32 {
@@ -112,4 +119,6 @@ pub mod what {
 pub mod mode {
     /// Every lock operation goes to the ring, not only waits: somebody traces.
     pub const TRACE: u32 = 1;
+    /// Some file systems may keep locks to themselves: the map `REMOTE` has their devices.
+    pub const REMOTE: u32 = 2;
 }

@@ -67,6 +67,9 @@ pub struct WalkRecord {
     pub process: ProcessKey,
     /// For a lock: when it was taken; 0 if nobody watched. For a waiter: since when it sleeps, at the latest.
     pub at_ns: u64,
+    /// For a lease that is being broken: when the kernel takes it away, in nanoseconds since boot; 0 if never, or
+    /// unknown.
+    pub deadline_ns: u64,
     /// FL_* bits.
     pub flags: u32,
     /// Read, write, or unlock (a lease that is being broken).
@@ -141,10 +144,23 @@ pub struct KeeperRecord {
     pub opened: u32,
 }
 
+/// One name of the path of an open file, from the file up; an empty one is the root.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NameRecord {
+    /// 1 if the name is gone from its directory.
+    pub unhashed: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// The name, ended by NUL.
+    pub name: [u8; 256],
+}
+
 wire! {
+    NameRecord 264;
     KeeperRecord 80;
     LockRecord 104;
-    DeathRecord 184;
-    WalkRecord 96;
+    DeathRecord 192;
+    WalkRecord 104;
     FdRecord 80;
 }

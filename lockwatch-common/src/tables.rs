@@ -96,6 +96,10 @@ pub struct ProcessValue {
     pub killer_pid: u32,
     /// Which signal that was.
     pub killer_signal: u32,
+    /// Its `si_code`.
+    pub killer_code: i32,
+    /// Always 0.
+    pub pad: u32,
     /// Command name.
     pub comm: [u8; COMM_LEN],
     /// The sender's command name.
@@ -108,6 +112,8 @@ pub mod process_flag {
     pub const HEIR: u32 = 1;
     /// It has run execve(2) since it came into the table.
     pub const EXECED: u32 = 2;
+    /// The OOM killer chose it.
+    pub const OOM: u32 = 4;
 }
 
 /// Where a walk stands between two runs.
@@ -179,6 +185,6 @@ wire! {
     ProcessKey 16;
     HeldValue 48;
     WaitValue 72;
-    ProcessValue 160;
+    ProcessValue 168;
     Cursor 48;
 }

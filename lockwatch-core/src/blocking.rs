@@ -190,6 +190,7 @@ mod tests {
             ancestors: Vec::new(),
             watched: false,
             holders: Vec::new(),
+            breaking: None,
         }
     }
 

@@ -219,6 +219,7 @@ mod tests {
                 opened: None,
                 detail: None,
             }],
+            breaking: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::time::Timestamp;
+
 /// Which of the kernel's advisory locks it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -156,6 +158,15 @@ impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}:{}", self.device, self.inode))
     }
+}
+
+/// A lease that its holder has been asked to give up, because somebody opens or truncates the file (fcntl(2), F_SETLEASE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaking {
+    /// What it is to become; `None` if it must go.
+    pub to: Option<Mode>,
+    /// When the kernel takes it away from a holder that does not answer (`/proc/sys/fs/lease-break-time`), if known.
+    pub deadline: Option<Timestamp>,
 }
 
 /// Tells owners of locks on one file apart: the kernel's `flc_owner` pointer where BPF shows it, else a number that

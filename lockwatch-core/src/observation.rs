@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    lock::{FileId, Kind, Mode, OwnerKey, Range},
+    lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     process::{Process, ProcessId},
     text::Text,
     time::{StartTime, Timestamp},
@@ -60,6 +60,8 @@ pub struct LockSeen {
     pub watched: bool,
     /// What keeps it alive.
     pub holders: Vec<HolderSeen>,
+    /// Whether it is a lease that is being broken.
+    pub breaking: Option<Breaking>,
 }
 
 /// One thing that keeps a lock alive.
@@ -201,6 +203,8 @@ pub struct LockEvent {
     pub process: ProcessId,
     /// Its command name then.
     pub comm: Text,
+    /// Whether its file system keeps the lock to itself, so that no picture shows it.
+    pub remote: bool,
     /// How long the request had waited, for `Granted` and `WaitEnded`, in nanoseconds.
     pub waited_ns: Option<u64>,
 }

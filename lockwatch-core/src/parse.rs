@@ -2,5 +2,6 @@
 
 pub mod cgroup;
 pub mod fdinfo;
+pub mod lockfile;
 pub mod locks;
 pub mod maps;

@@ -1,7 +1,10 @@
 //! Who a process is, and whether it lives.
 
+mod exit;
+
 use std::fmt;
 
+pub use self::exit::{Exit, Raised, signal_name};
 use crate::{
     lock::{FileId, OwnerKey},
     text::Text,
@@ -199,71 +202,4 @@ pub struct Death {
     pub exit: Option<Exit>,
     /// Its number now belongs to this other process.
     pub number_reused_by: Option<ProcessId>,
-}
-
-/// The end of a process: its own exit, or a signal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// It called exit(2) with this code.
-    Code(u8),
-    /// A signal ended it.
-    Signal {
-        /// The signal's number.
-        signal: u8,
-        /// Whether a core was dumped.
-        core_dumped: bool,
-        /// Who sent it, if that was seen: pid and command name.
-        sender: Option<(u32, Text)>,
-        /// Whether it was the OOM killer's choice.
-        oom: bool,
-    },
-}
-
-/// `SIGKILL` for 9; `signal 40` for the real-time ones. Numbers of x86 and ARM (signal(7)).
-pub fn signal_name(signal: u8) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    match usize::from(signal).checked_sub(1).and_then(|i| NAMES.get(i)) {
-        Some(name) => format!("SIG{name}"),
-        None => format!("signal {signal}"),
-    }
-}
-
-/// `exited with code 1`, `was killed by SIGKILL from pid 900 (systemd)`.
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Exit::Code(code) => write!(f, "exited with code {code}"),
-            Exit::Signal { signal, core_dumped, sender, oom } => {
-                write!(f, "was killed by {}", signal_name(*signal))?;
-                if *oom {
-                    write!(f, " of the OOM killer")?;
-                } else if let Some((pid, comm)) = sender {
-                    write!(f, " from pid {pid} ({comm})")?;
-                }
-                if *core_dumped { write!(f, " (core dumped)") } else { Ok(()) }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exits_read_as_sentences() {
-        let signal = |sender, oom| Exit::Signal { signal: 9, core_dumped: false, sender, oom };
-        assert_eq!(Exit::Code(1).to_string(), "exited with code 1");
-        assert_eq!(signal(None, false).to_string(), "was killed by SIGKILL");
-        assert_eq!(
-            signal(Some((900, Text::from("systemd"))), false).to_string(),
-            "was killed by SIGKILL from pid 900 (systemd)"
-        );
-        assert_eq!(signal(None, true).to_string(), "was killed by SIGKILL of the OOM killer");
-        assert_eq!(signal_name(40), "signal 40");
-    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     id::LockId,
-    lock::{FileId, Kind, Mode, Range},
+    lock::{Breaking, FileId, Kind, Mode, Range},
     observation::{FileSeen, Via},
     process::Process,
     text::Text,
@@ -95,6 +95,8 @@ pub struct LockReport {
     pub acquirer: Option<Arc<Process>>,
     /// When it was taken.
     pub acquired_at: Option<Timestamp>,
+    /// Whether it is a lease that is being broken.
+    pub breaking: Option<Breaking>,
     /// What keeps it alive.
     pub holders: Vec<Holder>,
     /// Whether these are all of them.

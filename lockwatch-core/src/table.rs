@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    lock::{FileId, Kind, OwnerKey},
+    lock::{Breaking, FileId, Kind, OwnerKey},
     observation::{Census, Event, FileSeen, HolderSeen, LockEvent, LockEventKind, LockSeen, Picture, Via, WaitSeen},
     process::{Life, Process, ProcessId},
     ranges::{self, Span},
@@ -52,6 +52,7 @@ struct Held {
     ancestors: Vec<ProcessId>,
     watched: bool,
     holders: Vec<HolderSeen>,
+    breaking: Option<Breaking>,
     /// The numbers of those ancestors that have been seen among the holders.
     parties: Vec<u32>,
     /// Who had the acquirer's number when the lock was first seen, if its start is not known ([`crate::census::Trace`]).
@@ -135,18 +136,6 @@ impl Table {
         }
     }
 
-    /// The numbers of the living processes that play a part: acquirers, holders, parties and waiters. Their deaths,
-    /// and no others, can change a verdict.
-    pub fn cast(&self) -> HashSet<u32> {
-        let held = self.locks.values().flatten().map(|span| &span.payload);
-        let numbers = held.flat_map(|held| {
-            let holders = held.holders.iter().filter_map(|h| h.process);
-            holders.chain(held.acquirer).map(|id| id.pid).chain(held.parties.iter().copied())
-        });
-        let waiting = self.waits.iter().filter_map(|w| Some(w.process?.pid));
-        numbers.chain(waiting).filter(|pid| self.census.living.contains_key(pid)).collect()
-    }
-
     /// The numbers of the living processes that shared a lock with its acquirer, whether they still do or have let go
     /// of it: such a lock is orphaned only when they are dead.
     pub fn parties(&self) -> HashSet<u32> {
@@ -206,6 +195,7 @@ impl Table {
             ancestors: Vec::new(),
             watched: true,
             holders: Vec::new(),
+            breaking: None,
             parties: Vec::new(),
             tenant: None,
             looked: false,
@@ -325,5 +315,6 @@ fn seen(owned: &Owned, span: &Span<Held>) -> LockSeen {
         ancestors: held.ancestors.clone(),
         watched: held.watched,
         holders: held.holders.clone(),
+        breaking: held.breaking,
     }
 }

@@ -45,8 +45,19 @@ pub fn offset(field: usize) -> usize {
 /// Whether every lock operation goes to the ring.
 #[inline(always)]
 pub fn tracing() -> bool {
+    mode() & lockwatch_common::mode::TRACE != 0
+}
+
+/// Whether some file system may keep locks to itself.
+#[inline(always)]
+pub fn remote_locks() -> bool {
+    mode() & lockwatch_common::mode::REMOTE != 0
+}
+
+#[inline(always)]
+fn mode() -> u32 {
     // SAFETY: a static.
-    unsafe { read_volatile(addr_of!(MODE)) & lockwatch_common::mode::TRACE != 0 }
+    unsafe { read_volatile(addr_of!(MODE)) }
 }
 
 /// Nanoseconds since boot, suspend included (helper since 5.8): the clock of `start_boottime`.

@@ -9,8 +9,8 @@ use lockwatch_common::{
 };
 
 use crate::{
-    kernel::{Kernel, Probed, at, now, tracing},
-    maps::{EVENTS, HELD, WAITS, count},
+    kernel::{Kernel, Probed, at, now, remote_locks, tracing},
+    maps::{EVENTS, HELD, LOCAL, REMOTE, WAITS, count},
     tasks,
 };
 
@@ -62,6 +62,9 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
     if request.flags & fl::ACCESS != 0 {
         return;
     }
+    if remote_locks() && request.flags & fl::POSIX != 0 && request.flags & fl::CLOSE == 0 && is_remote(request) {
+        let _ = LOCAL.insert(bpf_get_current_pid_tgid() as u32, 1, 0);
+    }
     let kind = if request.lock.kind < counter::KINDS { request.lock.kind } else { kind::LEASE };
     if request.ty == ty::UNLOCK {
         on_unlock::<K>(request);
@@ -75,8 +78,7 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         0 => {
             count(counter::ACQUIRED + kind);
             grant::<K, C>(ctx, request);
-            let waited = if request.flags & fl::SLEEP != 0 { end_wait() } else { None };
-            match waited {
+            match waited::<K>(request) {
                 Some(wait) => emit::<K>(request, what::GRANTED, now() - wait.since_ns),
                 None if tracing() => emit::<K>(request, what::ACQUIRED, 0),
                 None => {}
@@ -89,8 +91,7 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         _ => {
             count(counter::REFUSED + kind);
             // A wait that turns out to be part of a deadlock ends so (fs/locks.c posix_lock_inode, 6.18).
-            let waited = if request.flags & fl::SLEEP != 0 { end_wait() } else { None };
-            match waited {
+            match waited::<K>(request) {
                 Some(wait) => emit::<K>(request, what::WAIT_ENDED, now() - wait.since_ns),
                 None if tracing() => emit::<K>(request, what::REFUSED, 0),
                 None => {}
@@ -125,20 +126,57 @@ pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
     grant::<K, C>(ctx, request);
 }
 
-/// `generic_delete_lease`.
+/// `break_lease_block`: somebody opens or truncates a file with a lease on it, and waits for the holder to give it up.
+/// `break_lease_unblock` ends the wait; who breaks a lease gets no lock (fs/locks.c __break_lease, 6.18).
+#[inline(always)]
+pub fn on_lease_wait<K: Kernel>(request: &Request) {
+    count(counter::CONTENDED + request.lock.kind);
+    block::<K>(request);
+}
+
+/// `generic_delete_lease`: the owner gives it up. One that goes with its last descriptor, or that the kernel takes
+/// away, has no probe.
 #[inline(always)]
 pub fn on_lease_deleted<K: Kernel>(request: &Request) {
-    let Some((_, gone)) = release(request) else { return };
+    let Some((held, gone)) = release(request) else { return };
     count(counter::RELEASED + request.lock.kind);
-    if gone {
+    if tracing() || gone {
+        let mut request = *request;
+        request.ty = held.ty;
+        let request = &request;
         emit::<K>(request, what::RELEASED, 0);
     }
 }
 
-/// `fcntl_setlk`, on demand: a POSIX wait that ends with an error (-ERESTARTSYS is -512).
+/// -ERESTARTSYS (include/linux/errno.h): a signal came. Whether the wait goes on is known when it is delivered.
+const RESTART: i32 = -512;
+
+/// -EAGAIN.
+const REFUSED: i32 = -11;
+
+/// Whether the file system may keep the lock to itself.
+#[inline(always)]
+fn is_remote(request: &Request) -> bool {
+    REMOTE.get_ptr(request.lock.device).is_some()
+}
+
+/// `fcntl_setlk`, on demand: a POSIX wait that ends with an error, and all that is ever heard of a lock that its file
+/// system keeps to itself. If the kernel keeps it, `posix_lock_inode` has come before.
 #[inline(always)]
 pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
+    if remote_locks() && is_remote(request) && LOCAL.remove(bpf_get_current_pid_tgid() as u32).is_err() {
+        let mut request = *request;
+        request.flags |= fl::REMOTE;
+        match (ret, request.ty) {
+            (0, ty::UNLOCK) => emit::<K>(&request, what::RELEASED, 0),
+            (0, _) => emit::<K>(&request, what::ACQUIRED, 0),
+            (REFUSED, _) => emit::<K>(&request, what::REFUSED, 0),
+            _ => {}
+        }
+        return;
+    }
     if ret < 0
+        && ret != RESTART
         && let Some(wait) = end_wait()
     {
         emit::<K>(request, what::WAIT_ENDED, now() - wait.since_ns);
@@ -234,9 +272,11 @@ fn block<K: Kernel>(request: &Request) {
     let tid = bpf_get_current_pid_tgid() as u32;
     if let Some(wait) = WAITS.get_ptr(tid) {
         // SAFETY: a live value of a preallocated map.
-        if unsafe { (*wait).lock } == request.lock {
-            return; // woken, and blocked again by the next in line
+        let wait = unsafe { *wait };
+        if is_for(&wait, request) {
+            return; // woken and blocked again by the next in line, or begun again after a signal
         }
+        end_running_wait::<K>();
     }
     let wait = WaitValue {
         lock: request.lock,
@@ -253,9 +293,9 @@ fn block<K: Kernel>(request: &Request) {
     emit::<K>(request, what::WAITING, 0);
 }
 
-/// Ends the running thread's wait, if it has one.
+/// Takes the running thread's wait out of the table, if it has one.
 #[inline(always)]
-pub fn end_wait() -> Option<WaitValue> {
+fn end_wait() -> Option<WaitValue> {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: a live value of a preallocated map, copied at once; only its own thread removes it.
     let wait = unsafe { *WAITS.get_ptr(tid)? };
@@ -263,20 +303,70 @@ pub fn end_wait() -> Option<WaitValue> {
     Some(wait)
 }
 
-/// A wait that a signal or a death has ended: no lock probe fires.
+/// Whether a wait is for what is asked for now: then it is the same, whatever interrupted it.
 #[inline(always)]
-pub fn on_interrupted<K: Kernel>() {
-    if let Some(wait) = end_wait() {
-        let request = Request {
-            lock: wait.lock,
-            start: wait.start,
-            end: wait.end,
-            ty: wait.ty,
-            flags: wait.flags,
-            inode: core::ptr::null(),
-        };
-        emit_for::<K>(&request, what::WAIT_ENDED, now() - wait.since_ns, wait.process);
+fn is_for(wait: &WaitValue, request: &Request) -> bool {
+    wait.lock == request.lock && wait.start == request.start && wait.end == request.end && wait.ty == request.ty
+}
+
+/// The wait that a request's answer ends. A wait for something else was given up in a signal's handler.
+#[inline(always)]
+fn waited<K: Kernel>(request: &Request) -> Option<WaitValue> {
+    if request.flags & fl::SLEEP == 0 {
+        return None;
     }
+    let wait = end_wait()?;
+    if is_for(&wait, request) {
+        return Some(wait);
+    }
+    emit_end::<K>(&wait);
+    None
+}
+
+/// What a signal does that is being delivered (struct k_sigaction).
+pub struct Action {
+    pub handler: u64,
+    pub flags: u64,
+}
+
+/// SIG_IGN; SIG_DFL is 0 (include/uapi/asm-generic/signal-defs.h).
+const SIG_IGN: u64 = 1;
+/// SA_RESTART: the system call begins again after the handler.
+const SA_RESTART: u64 = 0x1000_0000;
+
+/// `signal_deliver`, to the running thread: a wait is over if a handler runs that lets it end with EINTR. With
+/// SA_RESTART, or without a handler, the request is made again (arch/x86/kernel/signal.c handle_signal, 6.18); if the
+/// signal kills, the exit ends the wait. No lock probe fires for any of these.
+#[inline(always)]
+pub fn on_signal<K: Kernel>(action: impl FnOnce() -> Action) {
+    if WAITS.get_ptr(bpf_get_current_pid_tgid() as u32).is_none() {
+        return;
+    }
+    let action = action();
+    if action.handler > SIG_IGN && action.flags & SA_RESTART == 0 {
+        end_running_wait::<K>();
+    }
+}
+
+/// Ends the running thread's wait, if it has one, without a lock.
+#[inline(always)]
+pub fn end_running_wait<K: Kernel>() {
+    if let Some(wait) = end_wait() {
+        emit_end::<K>(&wait);
+    }
+}
+
+#[inline(always)]
+fn emit_end<K: Kernel>(wait: &WaitValue) {
+    let request = Request {
+        lock: wait.lock,
+        start: wait.start,
+        end: wait.end,
+        ty: wait.ty,
+        flags: wait.flags,
+        inode: core::ptr::null(),
+    };
+    emit_for::<K>(&request, what::WAIT_ENDED, now() - wait.since_ns, wait.process);
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, and `probes` ties
 //! each of them to its tracepoint. `walk` and `fds` show what was there before anybody watched, `hidden`, `queues` and
-//! `rings` who keeps a file open without a descriptor.
+//! `rings` who keeps a file open without a descriptor, and `names` what such a file is called.
 
 #![no_std]
 #![no_main]
@@ -13,6 +13,7 @@ mod hidden;
 mod kernel;
 mod locks;
 mod maps;
+mod names;
 mod probes;
 mod queues;
 mod rings;

@@ -26,6 +26,18 @@ pub static PROCESSES: HashMap<ProcessKey, ProcessValue> = HashMap::with_max_entr
 #[map]
 pub static WATCHED: HashMap<ProcessKey, u32> = HashMap::with_max_entries(1 << 14, 0);
 
+/// Threads that the OOM killer has chosen and that have not ended yet, by thread id.
+#[map]
+pub static VICTIMS: HashMap<u32, u32> = HashMap::with_max_entries(1 << 8, 0);
+
+/// Devices of file systems that may keep locks to themselves: user space writes, the probes read.
+#[map]
+pub static REMOTE: HashMap<u32, u32> = HashMap::with_max_entries(1 << 8, 0);
+
+/// Threads whose request on such a file system the kernel itself has answered.
+#[map]
+pub static LOCAL: HashMap<u32, u32> = HashMap::with_max_entries(1 << 10, 0);
+
 /// News for user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -34,6 +46,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// search. Not preallocated, for most looks have nothing to search.
 #[map]
 pub static WANTED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+
+/// The open file whose path is asked for.
+#[map]
+pub static NAMED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Where the search of a socket's queue stands.
 #[map]

@@ -10,8 +10,8 @@ use aya_ebpf::{
 use lockwatch_common::{LockKey, TraceLayout, fl};
 
 use crate::{
-    kernel::{Kernel, Probed, Typed},
-    locks::{self, Request},
+    kernel::{Kernel, Probed, Typed, at},
+    locks::{self, Action, Request},
     tasks,
 };
 
@@ -21,27 +21,22 @@ trait Arguments: EbpfContext {
     fn int(&self, n: usize) -> i32;
 }
 
-impl Arguments for BtfTracePointContext {
-    #[inline(always)]
-    fn pointer(&self, n: usize) -> *const u8 {
-        self.arg(n)
-    }
-    #[inline(always)]
-    fn int(&self, n: usize) -> i32 {
-        self.arg(n)
-    }
+/// Both kinds of context give their arguments in the same way, but aya has no trait for it.
+macro_rules! arguments {
+    ($($context:ty),*) => {$(
+        impl Arguments for $context {
+            #[inline(always)]
+            fn pointer(&self, n: usize) -> *const u8 {
+                self.arg(n)
+            }
+            #[inline(always)]
+            fn int(&self, n: usize) -> i32 {
+                self.arg(n)
+            }
+        }
+    )*};
 }
-
-impl Arguments for RawTracePointContext {
-    #[inline(always)]
-    fn pointer(&self, n: usize) -> *const u8 {
-        self.arg(n)
-    }
-    #[inline(always)]
-    fn int(&self, n: usize) -> i32 {
-        self.arg(n)
-    }
-}
+arguments!(BtfTracePointContext, RawTracePointContext);
 
 /// Both programs of one tracepoint.
 macro_rules! probe {
@@ -65,11 +60,14 @@ probe!("posix_lock_inode", posix_typed, posix_raw, lock);
 probe!("fcntl_setlk", setlk_typed, setlk_raw, setlk);
 probe!("generic_add_lease", lease_typed, lease_raw, lease_added);
 probe!("generic_delete_lease", unlease_typed, unlease_raw, lease_deleted);
+probe!("break_lease_block", breaks_typed, breaks_raw, lease_blocks);
+probe!("break_lease_unblock", broken_typed, broken_raw, lease_unblocks);
 probe!("sched_process_exit", exit_typed, exit_raw, exit);
 probe!("sched_process_fork", fork_typed, fork_raw, fork);
 probe!("sched_process_exec", exec_typed, exec_raw, exec);
 probe!("signal_deliver", deliver_typed, deliver_raw, deliver);
 probe!("signal_generate", signal_typed, signal_raw, signal);
+probe!("mark_victim", victim_typed, victim_raw, victim);
 
 /// The request in (inode, file_lock, …): the verifier wants the null checks.
 #[inline(always)]
@@ -107,8 +105,20 @@ fn lease_deleted<K: Kernel, C: Arguments>(ctx: &C) {
 }
 
 #[inline(always)]
+fn lease_blocks<K: Kernel, C: Arguments>(ctx: &C) {
+    if let Some(request) = request::<K>(ctx) {
+        locks::on_lease_wait::<K>(&request);
+    }
+}
+
+#[inline(always)]
+fn lease_unblocks<K: Kernel, C: Arguments>(_ctx: &C) {
+    locks::end_running_wait::<K>();
+}
+
+#[inline(always)]
 fn exit<K: Kernel, C: EbpfContext>(ctx: &C) {
-    locks::on_interrupted::<K>();
+    locks::end_running_wait::<K>();
     tasks::on_exit::<K, C>(ctx);
 }
 
@@ -123,13 +133,33 @@ fn exec<K: Kernel, C: Arguments>(_ctx: &C) {
 }
 
 #[inline(always)]
-fn deliver<K: Kernel, C: Arguments>(_ctx: &C) {
-    locks::on_interrupted::<K>();
+fn deliver<K: Kernel, C: Arguments>(ctx: &C) {
+    let action = ctx.pointer(2);
+    locks::on_signal::<K>(|| Action {
+        handler: Probed::load(action, at!(sa_handler)),
+        flags: Probed::load(action, at!(sa_flags)),
+    });
 }
 
 #[inline(always)]
 fn signal<K: Kernel, C: Arguments>(ctx: &C) {
-    tasks::on_signal_sent::<K>(ctx.int(0) as u32, ctx.pointer(2), ctx.int(4));
+    tasks::on_signal_sent::<K, C>(ctx, ctx.int(0) as u32, ctx.pointer(1) as u64, ctx.pointer(2), ctx.int(4));
+}
+
+/// PID_MAX_LIMIT (include/linux/threads.h): no pointer is as small.
+const MOST_PIDS: u64 = 1 << 22;
+
+/// The argument was the thread's number up to 6.7, and is its task since (include/trace/events/oom.h).
+#[inline(always)]
+fn victim<K: Kernel, C: Arguments>(ctx: &C) {
+    let argument = ctx.pointer(0);
+    // Through memory, so that the verifier takes it for a number, whatever type it has here.
+    let number: u64 = Probed::load((&raw const argument).cast(), 0);
+    let tid = match number {
+        0..=MOST_PIDS => number as u32,
+        task => Probed::load(task as *const u8, at!(task_pid)),
+    };
+    tasks::on_victim(tid);
 }
 
 /// Offsets in the classic record, set at load.
@@ -191,7 +221,21 @@ pub fn exec_classic(_ctx: TracePointContext) -> u32 {
 }
 
 #[tracepoint(category = "signal", name = "signal_deliver")]
-pub fn deliver_classic(_ctx: TracePointContext) -> u32 {
-    locks::on_interrupted::<Probed>();
+pub fn deliver_classic(ctx: TracePointContext) -> u32 {
+    // sig, errno, code, sa_handler, sa_flags: include/trace/events/signal.h, 4.20 to 6.18.
+    let word = |offset: usize| -> u64 {
+        // SAFETY: a checked read of the record.
+        unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(offset).cast()) }.unwrap_or(0)
+    };
+    locks::on_signal::<Probed>(|| Action { handler: word(24), flags: word(32) });
+    0
+}
+
+/// The record's first field is the thread's number, on every kernel (include/trace/events/oom.h, 4.14 to 6.18).
+#[tracepoint(category = "oom", name = "mark_victim")]
+pub fn victim_classic(ctx: TracePointContext) -> u32 {
+    // SAFETY: a checked read of the record.
+    let tid = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(8).cast::<u32>()) };
+    tasks::on_victim(tid.unwrap_or(0));
     0
 }

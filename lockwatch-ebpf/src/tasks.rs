@@ -11,7 +11,7 @@ use lockwatch_common::{
 
 use crate::{
     kernel::{Kernel, Probed, at, atomic_add, now},
-    maps::{EVENTS, PROCESSES, WATCHED, count},
+    maps::{EVENTS, PROCESSES, VICTIMS, WATCHED, count},
 };
 
 /// Nobody.
@@ -111,6 +111,8 @@ fn describe<K: Kernel>(task: *const u8) -> ProcessValue {
         flags: 0,
         killer_pid: 0,
         killer_signal: 0,
+        killer_code: 0,
+        pad: 0,
         comm: [0; COMM_LEN],
         killer_comm: [0; COMM_LEN],
     }
@@ -136,6 +138,7 @@ pub fn executable<K: Kernel>(task: *const u8) -> (u64, u32) {
 #[inline(always)]
 pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
     let task = K::current();
+    note_victim::<K>(task);
     let signal: *const u8 = K::load(task, at!(task_signal));
     if K::load::<i32>(signal, at!(signal_live)) != 0 {
         return; // other threads live, and so does the process
@@ -228,19 +231,59 @@ pub fn on_exec<K: Kernel>() {
     }
 }
 
-/// `signal_generate` (sig, info, task, group, result): who sends a signal that can kill to a process of the table.
+/// What stands for the `siginfo` of a signal from a process that gives none, and of one from the kernel: SEND_SIG_NOINFO
+/// and SEND_SIG_PRIV (include/linux/sched/signal.h, 6.18).
+const NO_INFO: u64 = 0;
+const PRIVATE: u64 = 1;
+/// SI_USER and SI_KERNEL (include/uapi/asm-generic/siginfo.h).
+const SI_USER: i32 = 0;
+const SI_KERNEL: i32 = 0x80;
+
+/// `signal_generate` (sig, info, task, group, result): who sends a signal that can kill to a process that somebody
+/// cares for. It fires where the signal is sent, so the running process is the sender, unless an interrupt sends.
 #[inline(always)]
-pub fn on_signal_sent<K: Kernel>(signal: u32, target: *const u8, result: i32) {
+pub fn on_signal_sent<K: Kernel, C: EbpfContext>(ctx: &C, signal: u32, info: u64, target: *const u8, result: i32) {
     // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG (17 to 23) and WINCH (28) kill nobody: signal(7).
     if result != 0 || matches!(signal, 0 | 17..=23 | 28 | 32..) {
         return;
     }
-    let Some(value) = PROCESSES.get_ptr_mut(key::<K>(target)) else { return };
-    let sender = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let process = key::<K>(target);
+    if PROCESSES.get_ptr(process).is_none() && WATCHED.get_ptr(process).is_some() {
+        let mut value = describe::<K>(target);
+        value.comm = comm::<K>(target);
+        enter(ctx, &process, &value);
+    }
+    let Some(value) = PROCESSES.get_ptr_mut(process) else { return };
+    let code = match info {
+        NO_INFO => SI_USER,
+        PRIVATE => SI_KERNEL,
+        pointer => Probed::load(pointer as *const u8, at!(siginfo_code)),
+    };
     // SAFETY: a live value of a preallocated map.
     unsafe {
         (*value).killer_signal = signal;
-        (*value).killer_pid = sender;
+        (*value).killer_code = code;
+        (*value).killer_pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         (*value).killer_comm = comm::<K>(K::current());
+    }
+}
+
+/// `mark_victim` of the OOM killer, for one thread of its choice (mm/oom_kill.c mark_oom_victim, 6.18). Only its number
+/// is known everywhere, so the process is found when that thread ends.
+#[inline(always)]
+pub fn on_victim(tid: u32) {
+    let _ = VICTIMS.insert(tid, 1, 0);
+}
+
+#[inline(always)]
+fn note_victim<K: Kernel>(task: *const u8) {
+    let tid: u32 = K::load(task, at!(task_pid));
+    if VICTIMS.get_ptr(tid).is_none() {
+        return;
+    }
+    let _ = VICTIMS.remove(tid);
+    if let Some(value) = PROCESSES.get_ptr_mut(key::<K>(task)) {
+        // SAFETY: a live value of a preallocated map.
+        unsafe { (*value).flags |= process_flag::OOM };
     }
 }

@@ -8,7 +8,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_task, bpf_loop, bpf_probe_read_kernel},
+    helpers::generated::{bpf_get_current_task, bpf_jiffies64, bpf_ktime_get_ns, bpf_loop, bpf_probe_read_kernel},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -136,7 +136,7 @@ fn enter(cursor: &mut Cursor, member: u64, blocker: u64, depth: u32) -> u32 {
     if request.u64(at!(fl_blocker)) != blocker {
         return cursor::TORN;
     }
-    if !emit_waiter(&request, address, depth) {
+    if !emit_waiter(&request, address, cursor.lock, depth) {
         return cursor::FULL;
     }
     cursor.waiter = address;
@@ -146,7 +146,8 @@ fn enter(cursor: &mut Cursor, member: u64, blocker: u64, depth: u32) -> u32 {
 
 #[inline(always)]
 fn emit_lock(lock: &Bytes, address: u64) -> bool {
-    let mut record = describe(lock, address);
+    let mut record = describe(lock, address, lock.u64(at!(fl_file)));
+    record.deadline_ns = deadline(lock, record.flags);
     if let Some(held) = HELD.get_ptr(record.lock) {
         // SAFETY: a live value of a preallocated map.
         let held = unsafe { *held };
@@ -161,8 +162,13 @@ fn emit_lock(lock: &Bytes, address: u64) -> bool {
 }
 
 #[inline(always)]
-fn emit_waiter(request: &Bytes, address: u64, depth: u32) -> bool {
-    let mut record = describe(request, address);
+fn emit_waiter(request: &Bytes, address: u64, lock: u64, depth: u32) -> bool {
+    // Who breaks a lease has not opened the file yet (fs/locks.c __break_lease, 6.18): it is the lease's.
+    let file = match request.u64(at!(fl_file)) {
+        0 => peek(lock + at!(fl_file) as u64),
+        file => file,
+    };
+    let mut record = describe(request, address, file);
     record.depth = depth;
     let queue = address + at!(fl_wait_head) as u64;
     let sleeper = peek(queue);
@@ -196,11 +202,45 @@ fn since(task: u64) -> u64 {
     if theirs == 0 || ours < theirs { 0 } else { now() - (ours - theirs) }
 }
 
+/// When the kernel takes a lease away that is being broken; 0 for other locks, or for never.
 #[inline(always)]
-fn describe(lock: &Bytes, address: u64) -> WalkRecord {
+fn deadline(lock: &Bytes, flags: u32) -> u64 {
+    let at = match flags & (fl::UNLOCK_PENDING | fl::DOWNGRADE_PENDING) {
+        0 => return 0,
+        fl::DOWNGRADE_PENDING => at!(lease_downgrade_time),
+        _ => at!(lease_break_time),
+    };
+    if at == lockwatch_common::Layout::MISSING as usize {
+        return 0;
+    }
+    let jiffies = lock.u64(at);
+    if jiffies == 0 { 0 } else { at_jiffies(jiffies) }
+}
+
+/// A moment in jiffies, in nanoseconds since boot. What a jiffy is depends on CONFIG_HZ, which no helper tells; but
+/// jiffies begin at 2^32 less five minutes (INITIAL_JIFFIES, include/linux/jiffies.h), so their number tells it.
+#[inline(always)]
+fn at_jiffies(jiffies: u64) -> u64 {
+    // SAFETY: helpers without arguments (since 5.5).
+    let (ticks, monotonic_ms) = unsafe { (bpf_jiffies64(), bpf_ktime_get_ns() / 1_000_000) };
+    let (mut hz, mut nearest) = (0, u64::MAX);
+    for candidate in [100, 250, 300, 1000] {
+        let expect = (1 << 32) + monotonic_ms * candidate / 1000 - 300 * candidate;
+        let distance = expect.abs_diff(ticks);
+        if distance < nearest {
+            (hz, nearest) = (candidate, distance);
+        }
+    }
+    match jiffies.checked_sub(ticks) {
+        Some(left) => now() + left * 1_000_000_000 / hz,
+        None => now() - (ticks - jiffies) * 1_000_000_000 / hz,
+    }
+}
+
+#[inline(always)]
+fn describe(lock: &Bytes, address: u64, file: u64) -> WalkRecord {
     let flags = lock.u32(at!(fl_flags));
     let ranged = flags & (fl::POSIX | fl::OFDLCK) != 0;
-    let file = lock.u64(at!(fl_file));
     let inode = peek(file + at!(f_inode) as u64);
     WalkRecord {
         lock: LockKey {
@@ -215,6 +255,7 @@ fn describe(lock: &Bytes, address: u64) -> WalkRecord {
         end: if ranged { lock.u64(at!(fl_end)) } else { i64::MAX as u64 },
         process: ProcessKey { start_ns: 0, pid: 0, pad: 0 },
         at_ns: 0,
+        deadline_ns: 0,
         flags,
         ty: lock.u8(at!(fl_type)) as u32,
         pid: lock.u32(at!(fl_pid)),

@@ -106,9 +106,12 @@ pub struct Orphans {
 /// `lockwatch explain`.
 #[derive(Args, Debug)]
 pub struct Explain {
-    /// A lock's ID, or the beginning of one, or the path of a locked file.
+    /// A lock's ID, or the beginning of one, or the path of a locked file, or of a lock file.
     #[arg(value_name = "ID|PATH")]
     pub what: OsString,
+    /// Then stay, and print what happens to it, until it is gone.
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
     /// Print the JSON document (schema lockwatch.locks/1) with this lock only.
     #[arg(long)]
     pub json: bool,

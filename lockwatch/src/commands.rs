@@ -4,13 +4,13 @@ use std::{
     ffi::OsStr,
     io::{self, BufWriter, Write},
     mem::ManuallyDrop,
+    path::Path,
 };
 
 use anyhow::Context;
 use lockwatch_core::{
     graph::Graph,
     report::{Report, Verdict},
-    text::Text,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         schema::Schema,
     },
     request::Request,
-    select,
+    select, sources,
 };
 
 /// Every lock that the request lets through.
@@ -44,13 +44,23 @@ pub fn orphans(request: &Request, exit_code: bool) -> anyhow::Result<Exit> {
 /// The story of the locks that an ID or a path names.
 pub fn explain(request: &Request, what: &OsStr) -> anyhow::Result<Exit> {
     let report = select::named(look(request)?, what)?;
+    if report.locks.is_empty() {
+        return explain_lock_file(request, &report, Path::new(what));
+    }
     warn(&report, request.format);
     print(|out| match request.format {
-        Format::Text if report.locks.is_empty() => {
-            writeln!(out, "Nobody holds a lock on {}.\n\nNext: lockwatch list", Text::new(what.as_encoded_bytes()))
-        }
         Format::Text => output::explain::write(&report, &request.options, out),
         format => output::listing(format, &report, &request.options, out),
+    })
+}
+
+/// What a file without locks is instead.
+fn explain_lock_file(request: &Request, report: &Report, path: &Path) -> anyhow::Result<Exit> {
+    let file = sources::lockfile::look(path, &request.proc_root, report.exact)?;
+    warn(report, request.format);
+    print(|out| match request.format {
+        Format::Text => output::lock_file::write(&file, report, &request.options, out),
+        _ => output::json::write_lock_file(&file, report, out),
     })
 }
 

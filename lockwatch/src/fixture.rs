@@ -62,6 +62,7 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
         file_seen: FileSeen { path: Some(Text::from(path)), fs: Some(Text::from("ext4")), ..FileSeen::default() },
         acquirer: Some(Arc::new(taker.clone())),
         acquired_at: Some(ago(120)),
+        breaking: None,
         holders: vec![holder(taker, 3)],
         holders_complete: true,
         waiters: Vec::new(),
@@ -75,7 +76,13 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
 
 /// The ghost: killed by systemd, kept by a sleep, waited for.
 pub fn ghost() -> LockReport {
-    let kill = Exit::Signal { signal: 9, core_dumped: false, sender: Some((1, Text::from("systemd"))), oom: false };
+    let kill = Exit::Signal {
+        signal: 9,
+        core_dumped: false,
+        sender: Some((1, Text::from("systemd"))),
+        oom: false,
+        raised: None,
+    };
     let taker = Process { unit: Some(Text::from("locksmith.service")), ..dead(4711, "locksmith", Some(kill)) };
     let waiter = Waiter {
         process: Some(Arc::new(process(4800, "updater"))),
@@ -153,7 +160,7 @@ pub fn hostile() -> Report {
         ..text
     };
     let sender = (7, Text::new(b"\n\xff"));
-    let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false };
+    let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false, raised: None };
     let mut lock = ghost();
     lock.file_seen = FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), ..FileSeen::default() };
     lock.acquirer = Some(Arc::new(name(dead(4711, "x", Some(exit)))));

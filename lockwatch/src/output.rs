@@ -9,6 +9,7 @@ pub mod explain;
 pub mod graph;
 pub mod json;
 mod layout;
+pub mod lock_file;
 pub mod ndjson;
 pub mod schema;
 pub mod sort;

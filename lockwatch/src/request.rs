@@ -32,6 +32,8 @@ pub enum Action {
         request: Request,
         /// An ID, the beginning of one, or a path.
         what: OsString,
+        /// Whether to stay and tell what happens to it.
+        watch: bool,
     },
     /// Draw who waits for whom.
     Graph {
@@ -137,7 +139,7 @@ impl Cli {
             Command::Explain(explain) => {
                 let format = if explain.json { Format::Json } else { Format::Text };
                 let request = base(explain.look, Vec::new(), Filter::default(), format, Scope::All);
-                Action::Explain { request, what: explain.what }
+                Action::Explain { request, what: explain.what, watch: explain.watch }
             }
             Command::Graph(graph) => {
                 let usual = if terminal.width.is_some() { Form::Text } else { Form::Dot };

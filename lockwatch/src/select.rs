@@ -52,6 +52,8 @@ pub fn named(report: Report, what: &OsStr) -> anyhow::Result<Report> {
     };
     match found {
         Lookup::One(i) => Ok(keep(report, |lock| lock.id == ids[i])),
+        // A link that leads nowhere carries no lock, and may be one: Firefox and Emacs make such links.
+        Lookup::None if leads_nowhere(Path::new(what)) => Ok(keep(report, |_| false)),
         Lookup::None if is_path(what) || Path::new(what).exists() => {
             let file = file_id(Path::new(what))?;
             Ok(keep(report, |lock| lock.file == file))
@@ -89,6 +91,10 @@ fn comes_from(process: &Process, name: &Text) -> bool {
     process.unit.as_ref() == Some(name)
         || process.user_unit.as_ref() == Some(name)
         || process.container.as_ref().is_some_and(|id| id == name || cut(id))
+}
+
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
 /// A slash makes a path of any word.

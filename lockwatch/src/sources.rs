@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clock;
 pub mod files;
 pub mod hidden;
+pub mod lockfile;
 pub mod mounts;
 pub mod processes;
 pub mod procfs;
@@ -16,6 +17,7 @@ mod kcmp;
 mod peek;
 mod place;
 mod procdir;
+mod remote;
 
 use std::path::Path;
 
@@ -42,6 +44,12 @@ pub enum SourceChoice {
 
 /// Takes one picture, and tells how each source did. The error says why the chosen source cannot be used.
 pub fn take(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
+    let (mut picture, statuses) = take_one(choice, proc_root)?;
+    picture.warnings.extend(remote::warning(&remote::mounts()));
+    Ok((picture, statuses))
+}
+
+fn take_one(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
     let bpf = match choice {
         SourceChoice::Procfs => Err((SourceState::Unused, "not asked: --source procfs".to_owned())),
         _ => bpf_look(proc_root).map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),

@@ -1,14 +1,18 @@
-//! Watching: `orphans --watch` and `trace`. One loop over what the kernel tells. Locks are never polled;
-//! once a second the counters of lost records are read, and whether anybody still reads our output.
+//! Watching: `orphans --watch`, `explain --watch` and `trace`. One loop over what the kernel tells. Locks are never polled, but for a
+//! lease without anybody to give it up, whose end no probe tells; once a second the counters of lost records are read,
+//! and whether anybody still reads our output.
 //!
 //! A death whose locks outlive it, the release of a ghost, a long wait: each asks for one look, and what the look
 //! changes is printed. Everything else is answered from the kernel-side tables.
 
 mod changes;
 mod deaths;
+mod story;
+mod waits;
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::OsStr,
     io::{self, Write},
     sync::Arc,
     time::Duration,
@@ -17,13 +21,14 @@ use std::{
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use lockwatch_core::{
-    lock::FileId,
+    lock::{FileId, Kind},
     observation::{Event, FileSeen, LockEvent, LockEventKind},
     process::{Death, Life, Process, ProcessId},
     report::{Host, Report, Settings, SourceState, SourceStatus, Verdict},
     table::Table,
     text::Text,
     time::Timestamp,
+    timeline::Timelines,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -35,6 +40,8 @@ use tokio::{
 use self::{
     changes::{Alarms, Change},
     deaths::poll,
+    story::Following,
+    waits::Waits,
 };
 use crate::{
     exit::{self, Exit},
@@ -61,18 +68,23 @@ const MOST_PIDFDS: usize = 256;
 
 /// Follows orphaned and hot locks.
 pub fn orphans(request: &Request) -> Result<Exit> {
-    run(request, Purpose::Watch)
+    run(request, Purpose::Watch, None)
+}
+
+/// Tells the story of some locks, and follows them until they are gone.
+pub fn explain(request: &Request, what: &OsStr) -> Result<Exit> {
+    run(request, Purpose::Watch, Some(Following::new(what)))
 }
 
 /// Follows lock operations.
 pub fn trace(request: &Request) -> Result<Exit> {
-    run(request, Purpose::Trace)
+    run(request, Purpose::Trace, None)
 }
 
-fn run(request: &Request, purpose: Purpose) -> Result<Exit> {
+fn run(request: &Request, purpose: Purpose, following: Option<Following>) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(async {
-        let mut watcher = Watcher::start(request, purpose)?;
+        let mut watcher = Watcher::start(request, purpose, following)?;
         watcher.follow().await?;
         Ok(Exit::Done)
     })
@@ -85,13 +97,18 @@ struct Watcher<'a> {
     bpf: Bpf,
     table: Table,
     alarms: Alarms,
+    timelines: Timelines,
+    /// The locks whose story is told; then nothing else is.
+    following: Option<Following>,
     host: Host,
     /// Whose death asks for a look, whatever the kernel-side table says.
     concern: HashSet<u32>,
     /// Files with a ghost: a wait for one of them is news.
     ghosts: HashSet<FileId>,
-    /// Waits that may get long, by file and process.
-    waits: HashMap<(FileId, u32), Timestamp>,
+    /// Whether one of them is a lease: one that ends with its last descriptor says nothing.
+    silent_ghost: bool,
+    /// Waits that may get long.
+    waits: Waits,
     /// When a lock of the last report may get hot.
     may_get_hot: Option<Timestamp>,
     files: HashMap<FileId, FileSeen>,
@@ -103,7 +120,7 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn start(request: &'a Request, purpose: Purpose) -> Result<Self> {
+    fn start(request: &'a Request, purpose: Purpose, following: Option<Following>) -> Result<Self> {
         let only = match std::env::var("LOCKWATCH_PROBES").as_deref() {
             Ok("tp_btf") => Some(Way::Typed),
             Ok("raw_tracepoint") => Some(Way::Raw),
@@ -119,10 +136,13 @@ impl<'a> Watcher<'a> {
             bpf,
             table: Table::new(Settings::default()),
             alarms: Alarms::default(),
+            timelines: Timelines::default(),
+            following,
             host: look::host(&request.proc_root),
             concern: HashSet::new(),
             ghosts: HashSet::new(),
-            waits: HashMap::new(),
+            silent_ghost: false,
+            waits: Waits::default(),
             may_get_hot: None,
             files: HashMap::new(),
             dying: JoinSet::new(),
@@ -139,11 +159,13 @@ impl<'a> Watcher<'a> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut losses = tokio::time::interval(LOSS_CHECK);
-        self.look()?;
+        if self.look()? {
+            return Ok(());
+        }
         self.announce()?;
         loop {
-            if self.look_due {
-                self.look()?;
+            if self.look_due && self.look()? {
+                return Ok(());
             }
             io::stdout().flush()?;
             let hot_at = self.next_hot_check();
@@ -166,6 +188,8 @@ impl<'a> Watcher<'a> {
                         return Ok(());
                     }
                     self.check_losses()?;
+                    // Whoever is dying asks for a look when it is through; before, nobody knows how it died.
+                    self.look_due |= self.silent_ghost || self.following.is_some() && self.dying.is_empty();
                 }
                 ready = diagnostics.readable_mut() => {
                     let mut ready = ready.context("poll the diagnostics")?;
@@ -203,20 +227,20 @@ impl<'a> Watcher<'a> {
     }
 
     fn lock_event(&mut self, event: LockEvent) -> Result<()> {
-        let place = (event.file, event.process.pid);
+        self.waits.note(&event);
+        if !event.remote {
+            self.timelines.note(&event);
+        }
         match event.what {
-            LockEventKind::Waiting => {
-                self.waits.insert(place, event.at);
-                self.look_due |= self.ghosts.contains(&event.file);
+            LockEventKind::Waiting | LockEventKind::Granted | LockEventKind::WaitEnded | LockEventKind::Released => {
+                self.look_due |= self.ghosts.contains(&event.file)
             }
-            LockEventKind::Granted | LockEventKind::WaitEnded => {
-                self.waits.remove(&place);
-                self.look_due |= self.ghosts.contains(&event.file);
-            }
-            LockEventKind::Released => self.look_due |= self.ghosts.contains(&event.file),
             LockEventKind::Acquired | LockEventKind::Refused => {}
         }
-        let released = self.table.apply(&Event::Lock(event.clone()));
+        let released = match event.remote {
+            true => Vec::new(), // the table has what the kernel has
+            false => self.table.apply(&Event::Lock(event.clone())),
+        };
         if self.purpose == Purpose::Trace && self.wanted(&event) {
             let held_ns = released
                 .iter()
@@ -271,7 +295,8 @@ impl<'a> Watcher<'a> {
     }
 
     /// Looks, says whose death it wants to hear of next, and tells what is new.
-    fn look(&mut self) -> Result<()> {
+    /// Says whether that was the end of what is followed.
+    fn look(&mut self) -> Result<bool> {
         self.look_due = false;
         self.table.see(self.bpf.look()?);
         let report = self.report();
@@ -292,32 +317,45 @@ impl<'a> Watcher<'a> {
         self.table.report(Clock::read().now(), &self.host, &sources)
     }
 
-    fn tell(&mut self, mut report: Report) -> Result<()> {
+    fn tell(&mut self, mut report: Report) -> Result<bool> {
         let now = report.taken_at;
+        if let Some(following) = &mut self.following {
+            let over = following.tell(report, &mut self.timelines, self.request)?;
+            self.ghosts.clone_from(following.files());
+            return Ok(over);
+        }
         report.locks.retain(|lock| select::keeps(self.request, self.chosen.as_ref(), lock));
         self.ghosts = report.locks.iter().filter(|lock| is_ghostly(lock)).map(|lock| lock.file).collect();
+        let lease = |kind| matches!(kind, Kind::Lease | Kind::Delegation);
+        self.silent_ghost = report.locks.iter().any(|lock| is_ghostly(lock) && lease(lock.kind));
         let hot_after = Settings::default().hot_after;
         let colder = report.locks.iter().filter(|lock| is_ghostly(lock) && !lock.hot);
         let waits = colder.flat_map(|lock| &lock.waiters).map(|waiter| waiter.since.unwrap_or(now));
         self.may_get_hot = waits.min().map(|since| later(since, hot_after));
         if self.purpose == Purpose::Trace {
             self.files.extend(report.locks.iter().map(|lock| (lock.file, lock.file_seen.clone())));
-            return Ok(());
+            return Ok(false);
         }
+        self.timelines.see(&report, |lock| lock.verdict != Verdict::Held || !lock.waiters.is_empty());
         for change in self.alarms.update(&report) {
             let at = now;
             match &change {
-                Change::Orphaned(lock) => self.print(&Line::Orphaned { at, lock })?,
-                Change::Hot(lock) => self.print(&Line::Hot { at, lock })?,
+                Change::Orphaned(lock) => {
+                    self.print(&Line::Orphaned { at, lock, history: &self.timelines.of(&lock.id) })?
+                }
+                Change::Hot(lock) => self.print(&Line::Hot { at, lock, history: &self.timelines.of(&lock.id) })?,
                 Change::Cleared(lock) => self.print(&Line::Cleared { at, lock })?,
                 Change::AllClear => self.print(&Line::AllClear { at })?,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Says that from here on nothing is missed.
     fn announce(&mut self) -> Result<()> {
+        if self.following.is_some() {
+            return Ok(());
+        }
         let (orphaned, hot) = self.alarms.counts();
         let locks = self.table.locks().len();
         self.print(&Line::Watching { at: Clock::read().now(), locks, orphaned, hot })
@@ -330,15 +368,15 @@ impl<'a> Watcher<'a> {
     /// When the next wait gets long enough to be looked at.
     fn next_hot_check(&self) -> Option<Instant> {
         let hot_after = Settings::default().hot_after;
-        let waits = self.waits.values().map(|since| later(*since, hot_after));
-        let at = waits.chain(self.may_get_hot).min()?;
+        let longest = self.waits.longest().map(|since| later(since, hot_after));
+        let at = longest.into_iter().chain(self.may_get_hot).min()?;
         Some(Instant::now() + at.since(Clock::read().now()))
     }
 
     /// Some wait is long: a look tells whether it is for a ghost, or part of a deadlock.
     fn check_waits(&mut self) {
         let (now, hot_after) = (Clock::read().now(), Settings::default().hot_after);
-        self.waits.retain(|_, since| later(*since, hot_after) > now);
+        self.waits.forget_until(|since| later(since, hot_after) <= now);
         self.may_get_hot = None;
         self.look_due = true;
     }

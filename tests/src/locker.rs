@@ -8,6 +8,7 @@
 //! ofd FD r|w START LEN [nb|wait|block]
 //! lease FD r|w
 //! unflock FD    posixun FD START LEN    ofdun FD START LEN    unlease FD
+//! break PATH r|w wait                       opens it, which breaks its lease; ok waiting N, as above
 //! interrupt N                               SIGUSR1 for the thread of wait N
 //! fork SOCKET                               ok PID; the child connects to SOCKET and takes its commands there
 //! new-pids                                  children get a pid namespace; the first of them is its init
@@ -27,6 +28,8 @@
 //! setsid    comm NAME    pid    pidfile FD    write FD TEXT
 //! leader-exit                               the main thread ends, the process lives on
 //! raise SIGNAL    ignore SIGNAL    exit CODE
+//! alarm MS die|interrupt|restart            SIGALRM in so many milliseconds, with restart over and over
+//! crash DIR    eat                          ok, then a core in DIR | all the memory there is
 //! ```
 //!
 //! `nb` asks once (`err EAGAIN`), `wait` waits in a thread of its own, `block` waits in the driver's thread, which

@@ -229,8 +229,7 @@ pub fn thread_id() -> i32 {
 
 /// tgkill(2): a signal for one thread of this process.
 pub fn kill_thread(tid: i32, signal: c_int) -> io::Result<()> {
-    // SAFETY: takes numbers only.
-    check(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) } as c_int).map(drop)
+    kill_thread_of(std::process::id().cast_signed(), tid, signal)
 }
 
 /// Gives `signal` a handler that does nothing, so that it ends waits with EINTR, or with `restart` interrupts them for
@@ -258,6 +257,89 @@ pub fn wait_for(pid: i32) -> io::Result<std::process::ExitStatus> {
     // SAFETY: `status` lives through the call.
     check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
     Ok(std::os::unix::process::ExitStatusExt::from_raw(status))
+}
+
+/// What SIGALRM does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAlarm {
+    /// It ends the process.
+    Die,
+    /// It ends waits with EINTR.
+    Interrupt,
+    /// It interrupts waits, and the kernel begins them again (SA_RESTART).
+    Restart,
+}
+
+/// setitimer(2) ITIMER_REAL: SIGALRM after so many milliseconds; over and over for [`OnAlarm::Restart`].
+pub fn alarm_in(milliseconds: u32, on_alarm: OnAlarm) -> io::Result<()> {
+    extern "C" fn nothing(_: c_int) {}
+    // SAFETY: an all-zero sigaction is a valid one: no flags, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = match on_alarm {
+        OnAlarm::Die => libc::SIG_DFL,
+        OnAlarm::Interrupt | OnAlarm::Restart => nothing as *const () as usize,
+    };
+    action.sa_flags = if on_alarm == OnAlarm::Restart { libc::SA_RESTART } else { 0 };
+    // SAFETY: the handler does nothing, so it is async-signal-safe; `action` lives through the call.
+    check(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) })?;
+    let first =
+        libc::timeval { tv_sec: i64::from(milliseconds / 1000), tv_usec: i64::from(milliseconds % 1000) * 1000 };
+    let again = match on_alarm {
+        OnAlarm::Restart => first,
+        _ => libc::timeval { tv_sec: 0, tv_usec: 0 },
+    };
+    let timer = libc::itimerval { it_interval: again, it_value: first };
+    // SAFETY: `timer` lives through the call; glibc's signature takes the kernel's ITIMER_REAL (0).
+    check(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Reads from address 0, in a directory that gets the core.
+pub fn crash(directory: &[u8]) -> io::Result<()> {
+    let directory = CString::new(directory)?;
+    // SAFETY: `directory` is NUL-terminated and lives through the call.
+    check(unsafe { libc::chdir(directory.as_ptr()) })?;
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })?;
+    // SAFETY: none: nothing is mapped at 0 (vm.mmap_min_addr), and the fault that ends the process is what is asked for.
+    unsafe { std::ptr::without_provenance::<u8>(std::hint::black_box(8)).read_volatile() };
+    Ok(())
+}
+
+/// Takes memory, and touches every page of it, until there is no more.
+pub fn eat_memory() -> ! {
+    let mut eaten = Vec::new();
+    loop {
+        let mut block = vec![0_u8; 1 << 20];
+        block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        eaten.push(std::hint::black_box(block));
+    }
+}
+
+/// posix_openpt(3): the master of a new terminal, and its slave's path.
+pub fn open_terminal() -> io::Result<(i32, String)> {
+    // SAFETY: takes numbers only.
+    let master = check(unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) })?;
+    let mut unlock: c_int = 0;
+    // SAFETY: `unlock` lives through the call.
+    check(unsafe { libc::ioctl(master, libc::TIOCSPTLCK, &raw mut unlock) })?;
+    let mut number: c_int = 0;
+    // SAFETY: `number` lives through the call.
+    check(unsafe { libc::ioctl(master, libc::TIOCGPTN, &raw mut number) })?;
+    Ok((master, format!("/dev/pts/{number}")))
+}
+
+/// tgkill(2): a signal for one thread of any process.
+pub fn kill_thread_of(pid: i32, tid: i32, signal: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) } as c_int).map(drop)
+}
+
+/// truncate(2) to nothing; O_NONBLOCK does not exist for it, so it waits for a lease to break.
+pub fn truncate(path: &[u8]) -> io::Result<()> {
+    let path = CString::new(path)?;
+    // SAFETY: `path` is NUL-terminated and lives through the call.
+    check(unsafe { libc::truncate(path.as_ptr(), 0) }).map(drop)
 }
 
 fn check(result: c_int) -> io::Result<c_int> {

@@ -74,7 +74,7 @@ impl Inside {
     }
 
     /// What is seen from outside of the locks that a process in there has.
-    fn seen_from_outside(&self, source: &str) -> Vec<Value> {
+    fn seen_outside(&self, source: &str) -> Vec<Value> {
         let pid = self.process.pid().to_string();
         items(&document_of(["list", "--json", "--source", source, "--pid", &pid])["locks"]).to_vec()
     }
@@ -171,7 +171,7 @@ fn a_file_in_another_mount_namespace_is_reached_through_its_process() {
             return;
         };
         for source in sources(name) {
-            let locks = inside.seen_from_outside(source);
+            let locks = inside.seen_outside(source);
             assert_eq!(locks.len(), 1, "{source}: {locks:#?}");
             let lock = &locks[0];
             path_is(lock, Some(&there.join("lock")), Some(false));
@@ -204,7 +204,7 @@ fn a_detached_or_hidden_file_has_no_path() {
         for source in sources(name) {
             let pid = inside.process.pid().to_string();
             let run = inside.run(&lockwatch_path(), &["list", "--json", "--source", source, "--pid", &pid]);
-            for lock in [&items(&run.json()["locks"])[0], &inside.seen_from_outside(source)[0]] {
+            for lock in [&items(&run.json()["locks"])[0], &inside.seen_outside(source)[0]] {
                 assert!(lock["file"]["path"].is_null() && lock["file"]["reach"].is_null(), "{script}: {lock:#}");
             }
         }
@@ -240,7 +240,7 @@ fn overlays_are_selected_by_their_superblock() {
             }
             // The layer's own file is another.
             assert!(inside.list(source, &scene.path("lower/below")).is_empty(), "{source}");
-            let outside = inside.seen_from_outside(source);
+            let outside = inside.seen_outside(source);
             assert_eq!(outside.len(), 2, "{outside:#?}");
             assert!(outside.iter().all(|lock| lock["file"]["reach"].is_string()), "{outside:#?}");
         }
@@ -281,9 +281,8 @@ fn looking_at_a_path_breaks_no_lease() {
     // F_SETLEASE is 1024, F_WRLCK 1. The layers' devices differ, so that more than a stat is needed.
     let script = "mount -t tmpfs lockwatch rest; mkdir -p rest/upper rest/work
         mount -t overlay overlay -o lowerdir=lower,upperdir=rest/upper,workdir=rest/work,xino=off merged
-        perl -e '$SIG{IO} = sub { exit 3 }; open(F, \"+>\", $ARGV[0]) or die; fcntl(F, 1024, 1) or die;
-                 $| = 1; print \"leased\\n\"; <STDIN>; ' merged/lock & read line <&- || true
-        while ! grep -q \"LEASE *ACTIVE *WRITE $! \" /proc/locks; do kill -0 $!; done";
+        exec perl -e '$SIG{IO} = sub { exit 3 }; open(F, \"+>\", $ARGV[0]) or die; fcntl(F, 1024, 1) or die;
+                      $| = 1; print \"ready\\n\"; <STDIN>' merged/lock";
     let Some(inside) = Inside::start(name, scene.dir(), script) else { return };
     let path = scene.path("merged/lock");
     for source in sources(name) {

@@ -85,6 +85,7 @@ impl Operation {
             owner: OwnerKey(owner),
             process: ProcessId { pid, start: None },
             comm: Text::from("locker"),
+            remote: false,
             waited_ns: None,
         })
     }

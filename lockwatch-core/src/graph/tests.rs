@@ -40,6 +40,7 @@ fn lock(name: &str, deadlock: bool, holders: &[u32], waiters: &[u32]) -> LockRep
         file_seen: FileSeen { path: Some(Text::new(format!("/{name}"))), ..FileSeen::default() },
         acquirer: None,
         acquired_at: None,
+        breaking: None,
         holders: holders.iter().map(|pid| holder(*pid)).collect(),
         holders_complete: true,
         waiters: waiters.iter().enumerate().map(|(i, pid)| waiter(*pid, &waiters[..i])).collect(),

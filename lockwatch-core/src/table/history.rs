@@ -44,6 +44,7 @@ pub(super) fn carry(old: &[Span<Held>], lock: LockSeen, census: &Census, age: u6
         ancestors,
         watched: lock.watched || before.is_some_and(|b| b.watched),
         holders: lock.holders,
+        breaking: lock.breaking,
         parties,
         tenant,
         looked: true,

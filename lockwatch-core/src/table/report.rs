@@ -86,6 +86,7 @@ impl Table {
             file_seen,
             acquirer,
             acquired_at: held.acquired_at,
+            breaking: held.breaking,
             holders,
             holders_complete,
             waiters: queue.waiters,

@@ -50,11 +50,9 @@ fn fate_watched(case: &Case, acquirer: &Process, heir: &Holder, process: &Proces
     if age_of(case, acquirer, process) == Age::Older {
         return borrowed(acquirer, process);
     }
-    if case.acquired_at.zip(process.started_at).is_some_and(|(taken, born)| born < taken) {
-        let why = format!(
-            "{process} was there before {acquirer} took the lock, so it has not inherited it: it had the file open too, \
-             or was given it"
-        );
+    // Both times are the kernel's own, in nanoseconds: a fork that inherited the locked file was born after that.
+    if process.started_at.zip(case.acquired_at).is_some_and(|(born, taken)| born < taken) {
+        let why = format!("{process} was there when {acquirer} took the lock, and had the file before or was sent it");
         return Ruling::handed_over(Cause::Borrowed, why);
     }
     let program = compare(process, acquirer, heir.cloexec);

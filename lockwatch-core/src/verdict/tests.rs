@@ -36,7 +36,13 @@ fn hidden(pid: u32) -> Process {
 }
 
 fn killed() -> Option<Exit> {
-    Some(Exit::Signal { signal: 9, core_dumped: false, sender: Some((900, Text::from("systemd"))), oom: false })
+    Some(Exit::Signal {
+        signal: 9,
+        core_dumped: false,
+        sender: Some((900, Text::from("systemd"))),
+        oom: false,
+        raised: None,
+    })
 }
 
 /// A holder that got its descriptor without O_CLOEXEC.
@@ -63,6 +69,7 @@ fn nobody(via: Via) -> Holder {
 struct Scene {
     kind: Kind,
     watched: bool,
+    taken: Option<u64>,
     acquirer: Option<Process>,
     /// Ancestors, and whether each was ever seen among the holders.
     ancestors: Vec<(Process, bool)>,
@@ -77,6 +84,7 @@ fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
     Scene {
         kind: Kind::Flock,
         watched: true,
+        taken: None,
         acquirer: Some(acquirer),
         ancestors: Vec::new(),
         holders,
@@ -102,6 +110,10 @@ impl Scene {
 
     fn kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
+    }
+
+    fn taken(self, at: u64) -> Self {
+        Self { taken: Some(at), ..self }
     }
 
     fn text(self, text: &'static str) -> Self {
@@ -283,6 +295,18 @@ fn watched_locks() {
             watched(locksmith(ok()), vec![fd(alive(4730, "sleep", SLEEP)), fd(fork(LOCKSMITH))]),
             HandedOver,
             Some(Daemonized),
+        ),
+        (
+            "killed, a child left that was there before the lock",
+            watched(locksmith(killed()), vec![fd(table(7, 99))]).taken(100),
+            HandedOver,
+            Some(Borrowed),
+        ),
+        (
+            "killed, a child left that was born after the lock",
+            watched(locksmith(killed()), vec![fd(table(7, 100))]).taken(100),
+            Orphaned,
+            Some(Child),
         ),
         ("killed, child left", watched(locksmith(killed()), vec![fd(fork(LOCKSMITH))]), Orphaned, Some(Child)),
         (

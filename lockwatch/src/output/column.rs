@@ -118,7 +118,10 @@ impl Column {
             Column::Verdict => words::verdict(lock),
             Column::Cause => known(lock.cause.map(|c| c.name().to_owned())),
             Column::File => words::file(lock.file, &lock.file_seen),
-            Column::Lock => format!("{} {}", lock.kind, lock.mode),
+            Column::Lock => {
+                let breaking = if lock.breaking.is_some() { ", breaking" } else { "" };
+                format!("{} {}{breaking}", lock.kind, lock.mode)
+            }
             Column::Kind => lock.kind.to_string(),
             Column::Mode => lock.mode.to_string(),
             Column::Range => lock.range.to_string(),

@@ -2,13 +2,15 @@
 //!
 //! Nothing is built in memory: a hundred thousand locks cost what writing them costs.
 
+mod lock_file;
 mod parts;
 mod people;
 
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    lock::{Device, FileId},
+    lock::{Breaking, Device, FileId, Mode},
+    lockfile::LockFile,
     observation::FileSeen,
     report::{Host, LockReport, Report, SourceStatus},
     text::Text,
@@ -16,6 +18,7 @@ use lockwatch_core::{
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
+    lock_file::LockFileObject,
     parts::{At, RangeObject, rfc3339},
     people::{Acquirer, Named, ProcessObject},
 };
@@ -29,6 +32,8 @@ use super::words::reach;
 pub(crate) struct Document<'a> {
     pub(crate) report: &'a Report,
     pub(crate) locks: Vec<&'a LockReport>,
+    /// What a file without locks is instead.
+    pub(crate) lock_file: Option<&'a LockFile>,
 }
 
 impl Serialize for Document<'_> {
@@ -41,6 +46,8 @@ impl Serialize for Document<'_> {
             sources: Vec<SourceObject<'a>>,
             exact: bool,
             warnings: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            lock_file: Option<LockFileObject<'a>>,
             locks: L,
         }
         let report = self.report;
@@ -51,6 +58,7 @@ impl Serialize for Document<'_> {
             sources: report.sources.iter().map(SourceObject::new).collect(),
             exact: report.exact,
             warnings: &report.warnings,
+            lock_file: self.lock_file.map(|file| LockFileObject::new(file, &report.host)),
             locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock))),
         }
         .serialize(serializer)
@@ -100,6 +108,7 @@ pub(crate) struct LockObject<'a> {
     file: FileObject<'a>,
     acquirer: Option<Acquirer<'a>>,
     acquired_at: Option<At>,
+    breaking: Option<BreakingObject>,
     holders: Vec<HolderObject<'a>>,
     holders_complete: bool,
     waiters: Vec<WaiterObject<'a>>,
@@ -120,6 +129,7 @@ impl<'a> LockObject<'a> {
             file: FileObject::new(lock.file, Some(&lock.file_seen)),
             acquirer: lock.acquirer.as_deref().map(Acquirer::new),
             acquired_at: lock.acquired_at.map(At),
+            breaking: lock.breaking.map(BreakingObject::new),
             holders: lock.holders.iter().map(HolderObject::new).collect(),
             holders_complete: lock.holders_complete,
             waiters: lock.waiters.iter().map(WaiterObject::new).collect(),
@@ -129,6 +139,19 @@ impl<'a> LockObject<'a> {
             deadlock: lock.deadlock,
             evidence: &lock.evidence,
         }
+    }
+}
+
+/// A lease that its holder has been asked to give up.
+#[derive(Serialize)]
+struct BreakingObject {
+    to: &'static str,
+    deadline: Option<At>,
+}
+
+impl BreakingObject {
+    fn new(breaking: Breaking) -> Self {
+        Self { to: breaking.to.map_or("none", Mode::name), deadline: breaking.deadline.map(At) }
     }
 }
 

@@ -13,6 +13,7 @@ use lockwatch_core::{
     process::{Life, Process},
     report::{LockReport, Waiter},
     time::Timestamp,
+    timeline::Moment,
 };
 
 use super::{
@@ -53,6 +54,8 @@ pub enum Event<'a> {
         at: Timestamp,
         /// Which, as it is now.
         lock: &'a LockReport,
+        /// What has happened to it, oldest first.
+        history: &'a [Moment],
     },
     /// Somebody has been waiting too long for such a lock.
     Hot {
@@ -60,6 +63,8 @@ pub enum Event<'a> {
         at: Timestamp,
         /// Which, as it is now.
         lock: &'a LockReport,
+        /// What has happened to it, oldest first.
+        history: &'a [Moment],
     },
     /// An orphaned or hot lock is one no more.
     Cleared {
@@ -166,8 +171,8 @@ fn text(event: &Event<'_>) -> String {
             },
             _ => format!("{process} is gone"),
         },
-        Event::Orphaned { at, lock } => story(lock, *at),
-        Event::Hot { at, lock } => story(lock, *at),
+        Event::Orphaned { at, lock, .. } => story(lock, *at),
+        Event::Hot { at, lock, .. } => story(lock, *at),
         Event::Cleared { lock, at } => {
             let held = lock.acquired_at.map(|since| format!(" after {}", words::duration(at.since(since))));
             format!("{} {}{}", lock.id, words::file(lock.file, &lock.file_seen), held.unwrap_or_default())
@@ -196,6 +201,9 @@ fn lock_event(event: &LockEvent, file: Option<&FileSeen>, held_ns: Option<u64>) 
         event.process.pid,
         event.comm
     );
+    if event.remote {
+        text += ", kept by its file system and so in no list";
+    }
     if let Some(waited) = event.waited_ns {
         text += &format!(", waited {}", words::duration(Duration::from_nanos(waited)));
     }
@@ -231,6 +239,7 @@ mod tests {
         lock::{Device, FileId, Kind, Mode, OwnerKey, Range},
         process::{Exit, ProcessId},
         text::Text,
+        timeline::What,
     };
 
     use super::*;
@@ -247,6 +256,7 @@ mod tests {
             owner: OwnerKey(1),
             process: ProcessId { pid: 4711, start: None },
             comm: Text::from("lock\u{202e}er\n"),
+            remote: false,
             waited_ns: Some(1_500_000_000),
         }
     }
@@ -267,8 +277,15 @@ mod tests {
             held_ns: Some(7_000_000),
         });
         see(&Event::ProcessExit { at: NOW, process: &gone });
-        see(&Event::Orphaned { at: NOW, lock: &hostile.locks[0] });
-        see(&Event::Hot { at: NOW, lock: &ghost });
+        let taken = Moment {
+            at: NOW,
+            what: What::Taken,
+            who: hostile.locks[0].acquirer.clone(),
+            waited: Some(Duration::from_secs(1)),
+            number: 1,
+        };
+        see(&Event::Orphaned { at: NOW, lock: &hostile.locks[0], history: &[taken] });
+        see(&Event::Hot { at: NOW, lock: &ghost, history: &[] });
         see(&Event::Cleared { at: NOW, lock: &ghost });
         see(&Event::AllClear { at: NOW });
         see(&Event::Lost { at: NOW, count: 17 });
@@ -311,7 +328,7 @@ mod tests {
             .map(|line| {
                 let event: serde_json::Value = serde_json::from_str(line).unwrap();
                 let keys: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-                assert_eq!(keys.len(), 8, "{keys:?}");
+                assert_eq!(keys.len(), 9, "{keys:?}");
                 let get = |path| event.pointer(path).cloned().unwrap_or_default();
                 let ns = (get("/waited_ns"), get("/held_ns"), get("/lost"));
                 format!(

@@ -1,8 +1,11 @@
 //! The story of a lock, as a colleague would tell it: the conclusion first, the next command last.
 
+pub mod timeline;
+
 use std::io::{self, Write};
 
 use lockwatch_core::{
+    lock::Breaking,
     observation::Via,
     process::{Life, Process},
     report::{Cause, Holder, LockReport, Report, Verdict, Waiter},
@@ -186,6 +189,7 @@ fn facts(lock: &LockReport, now: Timestamp) -> Vec<(&'static str, String)> {
             }
         }
     }
+    facts.extend(lock.breaking.map(|breaking| ("breaking", being_broken(breaking, now))));
     facts.extend(lock.holders.iter().map(|holder| ("kept by", keeper(holder))));
     if !lock.holders_complete {
         facts.push(("kept by", "perhaps by others that lockwatch may not see".to_owned()));
@@ -194,8 +198,25 @@ fn facts(lock: &LockReport, now: Timestamp) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// What becomes of a lease that somebody opens the file against.
+fn being_broken(breaking: Breaking, now: Timestamp) -> String {
+    let to = match breaking.to {
+        Some(mode) => format!("become a {mode} lease"),
+        None => "go".to_owned(),
+    };
+    let end = match breaking.deadline {
+        Some(at) if at > now => format!(
+            "; whoever waits gets in at the latest at {at}, in {} (fs.lease-break-time)",
+            words::duration(at.since(now))
+        ),
+        Some(at) => format!("; its time was over at {at}, and the next who opens the file takes it away"),
+        None => "; how long the kernel waits is in /proc/sys/fs/lease-break-time".to_owned(),
+    };
+    format!("somebody opens or truncates the file, so the lease must {to}{end}")
+}
+
 /// `pid 4711 (locksmith) /usr/bin/locksmith, locksmith.service, uid 0`.
-fn person(process: &Process) -> String {
+pub(super) fn person(process: &Process) -> String {
     let mut text = process.to_string();
     if let Some(exe) = &process.exe {
         text += &format!(" {exe}");
@@ -257,7 +278,7 @@ fn wait(waiter: &Waiter, now: Timestamp) -> String {
 }
 
 /// Words in lines no longer than the terminal; what follows is indented.
-fn layout(text: &str, indent: usize, width: Option<usize>) -> String {
+pub(super) fn layout(text: &str, indent: usize, width: Option<usize>) -> String {
     let Some(room) = width.map(|width| width.saturating_sub(indent).max(24)) else { return text.to_owned() };
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -384,24 +405,24 @@ mod tests {
             fixture::hostile().locks,
             None,
             expect![[r#"
-            HOT orphaned: nobody will release the lock on /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted). pid 4711 (\x1b]0;x\x07\r\xfe) took it and was killed by SIGTERM from pid 7 (\n\xff) (core dumped), and pid 4720 (\x1b]0;x\x07\r\xfe), which only inherited the open file, keeps the lock alive without knowing. 1 request waits for it, the longest for 42 s.
+                HOT orphaned: nobody will release the lock on /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted). pid 4711 (\x1b]0;x\x07\r\xfe) took it and was killed by SIGTERM from pid 7 (\n\xff), core dumped, and pid 4720 (\x1b]0;x\x07\r\xfe), which only inherited the open file, keeps the lock alive without knowing. 1 request waits for it, the longest for 42 s.
 
-              lock      f3k9-27qd: flock write of the whole file, file fe:00:10010672 on /tmp/a\nb\x1b[2J\u{202e}\xff"\\
-              taken by  pid 4711 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0; 2026-11-22 03:10:07 UTC, 2 min ago
-              died      2026-11-22 03:11:07 UTC, 1 min ago: was killed by SIGTERM from pid 7 (\n\xff) (core dumped)
-              kept by   pid 4720 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, by fd 9, survives exec, seen twice
-              waiting   pid 4800 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, to write the whole file, since 2026-11-22 03:11:25 UTC, for 42 s
+                  lock      f3k9-27qd: flock write of the whole file, file fe:00:10010672 on /tmp/a\nb\x1b[2J\u{202e}\xff"\\
+                  taken by  pid 4711 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0; 2026-11-22 03:10:07 UTC, 2 min ago
+                  died      2026-11-22 03:11:07 UTC, 1 min ago: was killed by SIGTERM from pid 7 (\n\xff), core dumped
+                  kept by   pid 4720 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, by fd 9, survives exec, seen twice
+                  waiting   pid 4800 (\x1b]0;x\x07\r\xfe) /tmp/a\nb\x1b[2J\u{202e}\xff"\\, a;rm -rf b\u{202e}.service, container \x9b31m, uid 0, to write the whole file, since 2026-11-22 03:11:25 UTC, for 42 s
 
-            Why
-              - a sentence
+                Why
+                  - a sentence
 
-            What you can do
-              kill 4720
-                  asks pid 4720 (\x1b]0;x\x07\r\xfe) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
-              Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
+                What you can do
+                  kill 4720
+                      asks pid 4720 (\x1b]0;x\x07\r\xfe) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
+                  Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
 
-            Next: kill 4720
-        "#]],
+                Next: kill 4720
+            "#]],
         );
     }
 }

@@ -5,7 +5,10 @@ use std::{
     thread,
 };
 
-use lockwatch_core::report::{LockReport, Report};
+use lockwatch_core::{
+    lockfile::LockFile,
+    report::{LockReport, Report},
+};
 
 use super::{
     Options,
@@ -24,16 +27,22 @@ const MOST_THREADS: usize = 4;
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let rows = sort::sorted(&report.locks, options.sort);
     if rows.len() <= PORTION {
-        to_json(&Document { report, locks: rows }, out)?;
+        to_json(&Document { report, locks: rows, lock_file: None }, out)?;
         return writeln!(out);
     }
     let mut frame = Vec::new();
-    to_json(&Document { report, locks: Vec::new() }, &mut frame)?;
+    to_json(&Document { report, locks: Vec::new(), lock_file: None }, &mut frame)?;
     // The rows are the document's last member, so it ends with their brackets.
     let (head, tail) = frame.split_at(frame.len() - b"]}".len());
     out.write_all(head)?;
     write_rows(&rows, out)?;
     out.write_all(tail)?;
+    writeln!(out)
+}
+
+/// Prints the document of a file that carries no lock, and what it is instead.
+pub fn write_lock_file(file: &LockFile, report: &Report, out: &mut impl Write) -> io::Result<()> {
+    to_json(&Document { report, locks: Vec::new(), lock_file: Some(file) }, out)?;
     writeln!(out)
 }
 
@@ -95,7 +104,7 @@ mod tests {
         let check = |count: usize| {
             let locks: Vec<_> = fixture::report().locks.into_iter().cycle().take(count).collect();
             let report = Report { locks, ..fixture::report() };
-            let whole = Document { report: &report, locks: report.locks.iter().collect() };
+            let whole = Document { report: &report, locks: report.locks.iter().collect(), lock_file: None };
             let expect = fixture::written(|out| to_json(&whole, out)) + "\n";
             // Not assert_eq: nobody wants to read either.
             assert!(fixture::written(|out| write(&report, &fixture::options(), out)) == expect, "{count} rows");
@@ -128,6 +137,7 @@ mod tests {
                       "code": null,
                       "core_dumped": false,
                       "oom": false,
+                      "raised_by": null,
                       "sender": {
                         "comm": "systemd",
                         "pid": 1
@@ -147,6 +157,7 @@ mod tests {
                     "unit": "locksmith.service",
                     "user_unit": null
                   },
+                  "breaking": null,
                   "cause": "leaked",
                   "deadlock": false,
                   "evidence": [

@@ -109,7 +109,7 @@ impl Bpf {
         Ok(Self {
             walker,
             descriptors,
-            search: Search::new(&missing),
+            search: Search::new(&missing, (purpose == Purpose::Look).then_some(btf)),
             attached,
             processes: HashMap::try_from(map("PROCESSES")?)?,
             held: HashMap::try_from(map("HELD")?)?,
@@ -138,6 +138,12 @@ impl Bpf {
 
     /// Everything that is, now.
     pub fn look(&mut self) -> Result<Picture> {
+        let picture = self.look_once()?;
+        // What such a process left, and to whom, happened since the descriptors were visited.
+        if picture::is_outdated(&picture) { self.look_once() } else { Ok(picture) }
+    }
+
+    fn look_once(&mut self) -> Result<Picture> {
         let began = Clock::read().boot_ns();
         let watch = Instant::now();
         let (walked, fds, found) = self.survey()?;

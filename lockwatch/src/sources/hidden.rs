@@ -23,6 +23,7 @@ use lockwatch_core::{
 pub use self::messages::Messages;
 use super::{
     fds::{self, Queue},
+    place::Name,
     procdir::ProcDir,
     processes::is_gone,
 };
@@ -56,7 +57,7 @@ pub struct Found {
     /// Who may keep a lock on which file; the processes without their start.
     pub candidates: Vec<(FileId, HolderSeen)>,
     /// The names of those files.
-    pub names: Vec<(FileId, Text)>,
+    pub names: Vec<(FileId, Name)>,
     /// The processes that would not let us look.
     pub denied: Vec<u32>,
     /// Whatever else could not be seen, one sentence each. If there is anything in here or in `denied`, a holder may be
@@ -114,7 +115,7 @@ impl Search<'_> {
             match device.file {
                 Some(file) if self.wanted.contains(&file) => {
                     found.candidates.push((file, device.holder()));
-                    found.names.push((file, device.backing));
+                    found.names.push((file, Name { text: device.backing, pid: std::process::id() }));
                 }
                 Some(_) => {}
                 None => found.gaps.push(format!(
@@ -134,7 +135,7 @@ impl Found {
             let detail = Some(seen.detail);
             let holder = HolderSeen { process, via, fd: None, cloexec: None, opened: None, detail };
             self.candidates.push((seen.file, holder));
-            self.names.push((seen.file, seen.name));
+            self.names.push((seen.file, Name { text: seen.name, pid }));
         }
         self.gaps.extend(rings.gaps);
         if mapped.rings.difference(&rings.inodes).next().is_some() {

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, collections::HashMap, io};
 
 use lockwatch_core::{
-    lock::{FileId, Kind, Mode, OwnerKey, Range},
+    lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     observation::{HolderSeen, LockSeen, Via},
     parse::{
         fdinfo::Access,
@@ -98,6 +98,7 @@ pub fn join(
             ancestors: Vec::new(),
             watched: false,
             holders,
+            breaking: (line.state == State::Breaking).then_some(Breaking { to: line.mode, deadline: None }),
         });
     }
     joined

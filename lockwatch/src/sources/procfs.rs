@@ -77,7 +77,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
         census.births = processes::births(root);
     }
     let mut files = files::look_up(root, &scan.hits, &by_file(&joined.locks, &waits));
-    search::name(&mut files, &searched.names);
+    search::name(root, &mut files, &searched.names);
     if our_numbers {
         read_pid_files(&mut files, &joined.locks, &scan.hits, &census);
     }

@@ -33,7 +33,8 @@ pub struct ProcLock {
 
 impl ProcLock {
     /// Reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
-    pub(crate) fn parse(line: &str) -> Option<Self> {
+    /// Who breaks a lease has no file on its line: it is that of the lease, the last line's without an arrow.
+    pub(crate) fn parse(line: &str, granted: Option<&ProcLock>) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().skip(1).peekable();
         let waits = words.next_if_eq(&"->").is_some();
         let kind = match words.next()? {
@@ -43,10 +44,15 @@ impl ProcLock {
         };
         let mode = words.nth(1)?.to_ascii_lowercase();
         let pid: i64 = words.next()?.parse().ok()?;
-        let mut file = words.next()?.split(':');
-        let major = u32::from_str_radix(file.next()?, 16).ok()?;
-        let minor = u32::from_str_radix(file.next()?, 16).ok()?;
-        let inode = file.next()?.parse().ok()?;
+        let file = words.next()?;
+        let (major, minor, inode) = match granted.filter(|_| file == "<none>:0") {
+            Some(lease) => (lease.major, lease.minor, lease.inode),
+            None => {
+                let mut file = file.split(':');
+                let device = [file.next()?, file.next()?].map(|number| u32::from_str_radix(number, 16).ok());
+                (device[0]?, device[1]?, file.next()?.parse().ok()?)
+            }
+        };
         let start = words.next()?.parse().ok()?;
         let end = words.next()?.parse().ok();
         Some(Self {
@@ -70,7 +76,12 @@ impl ProcLock {
 /// When the file cannot be read, or has a line that this parser does not know.
 pub fn proc_locks() -> Vec<ProcLock> {
     let text = fs::read_to_string("/proc/locks").unwrap_or_else(|e| panic!("read /proc/locks: {e}"));
-    text.lines().map(|line| ProcLock::parse(line).unwrap_or_else(|| panic!("strange line: {line}"))).collect()
+    let mut locks: Vec<ProcLock> = Vec::new();
+    for line in text.lines() {
+        let granted = locks.iter().rfind(|lock| !lock.waits);
+        locks.push(ProcLock::parse(line, granted).unwrap_or_else(|| panic!("strange line: {line}")));
+    }
+    locks
 }
 
 /// Those of one file. (By inode number alone: devices differ between `stat` and `/proc/locks` on some file systems.)
@@ -118,7 +129,8 @@ mod tests {
     #[test]
     fn lines_are_read() {
         let check = |line: &str, kind: &str, mode: &str, pid, end, waits| {
-            let lock = ProcLock::parse(line).unwrap();
+            let granted = ProcLock::parse("3: LEASE  BREAKING  READ 1 fe:00:5678 0 EOF", None).unwrap();
+            let lock = ProcLock::parse(line, Some(&granted)).unwrap();
             assert_eq!(
                 (lock.kind.as_str(), lock.mode.as_str(), lock.pid, lock.end, lock.waits),
                 (kind, mode, pid, end, waits)
@@ -129,6 +141,7 @@ mod tests {
         check("2: OFDLCK ADVISORY  READ -1 fe:00:5678 3 9", "ofd", "read", None, Some(9), false);
         check("2:     -> POSIX  ADVISORY  WRITE 7 fe:00:5678 0 EOF", "posix", "write", Some(7), None, true);
         check("3: LEASE  ACTIVE    READ 1234 fe:00:5678 0 EOF", "lease", "read", Some(1234), None, false);
+        check("3: -> LEASE  BREAKER   WRITE 9197 <none>:0 0 EOF", "lease", "write", Some(9197), None, true);
         check("3: LEASE  BREAKING  UNLCK 1234 fe:00:5678 0 EOF", "lease", "unlck", Some(1234), None, false);
     }
 }

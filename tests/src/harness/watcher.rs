@@ -30,25 +30,35 @@ impl Watcher {
     pub fn orphans(paths: &[&Path]) -> Self {
         let mut args = vec![OsStr::new("orphans"), OsStr::new("--watch"), OsStr::new("--ndjson")];
         args.extend(paths.iter().map(|path| path.as_os_str()));
-        Self::start(&args)
+        Self::start(&args, None)
     }
 
     /// `lockwatch trace --ndjson --path PATH`, once it watches.
     pub fn trace(path: &Path) -> Self {
-        Self::start(&[OsStr::new("trace"), OsStr::new("--ndjson"), OsStr::new("--path"), path.as_os_str()])
+        Self::start(&Self::trace_args(path), None)
+    }
+
+    /// The same with its probes attached in one way: `tp_btf`, `raw_tracepoint` or `tracepoint`.
+    pub fn trace_by(way: &str, path: &Path) -> Self {
+        Self::start(&Self::trace_args(path), Some(way))
+    }
+
+    fn trace_args(path: &Path) -> [&OsStr; 4] {
+        [OsStr::new("trace"), OsStr::new("--ndjson"), OsStr::new("--path"), path.as_os_str()]
     }
 
     /// The same for several files.
     pub fn trace_all(paths: &[&Path]) -> Self {
         let mut args = vec![OsStr::new("trace"), OsStr::new("--ndjson")];
         args.extend(paths.iter().flat_map(|path| [OsStr::new("--path"), path.as_os_str()]));
-        Self::start(&args)
+        Self::start(&args, None)
     }
 
     /// Returns after the `watching` event: probes are attached, and the first picture is complete.
-    fn start(args: &[&OsStr]) -> Self {
+    fn start(args: &[&OsStr], way: Option<&str>) -> Self {
         let mut child = lockwatch_command()
             .args(args)
+            .envs(way.map(|way| ("LOCKWATCH_PROBES", way)))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("start lockwatch {args:?}: {e}"));

@@ -9,7 +9,7 @@ use super::{
     lock::{Patience, Request},
     words::decode,
 };
-use crate::sys::RangeKind;
+use crate::sys::{OnAlarm, RangeKind};
 
 /// One command; the module `locker` says what each does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,10 @@ pub(super) enum Command {
     Raise(c_int),
     Ignore(c_int),
     Exit(i32),
+    Alarm(u32, OnAlarm),
+    Crash(Vec<u8>),
+    Eat,
+    Break { path: Vec<u8>, flags: c_int },
 }
 
 impl Command {
@@ -128,6 +132,17 @@ impl Command {
             "raise" => Command::Raise(words.number("a signal")?),
             "ignore" => Command::Ignore(words.number("a signal")?),
             "exit" => Command::Exit(words.number("a code")?),
+            "alarm" => Command::Alarm(words.number("milliseconds")?, words.on_alarm()?),
+            "crash" => Command::Crash(words.bytes("a directory")?),
+            "eat" => Command::Eat,
+            "break" => {
+                let path = words.bytes("a path")?;
+                let flags = if words.lock()? == libc::F_WRLCK { libc::O_RDWR } else { libc::O_RDONLY };
+                match words.patience()? {
+                    Patience::InThread => Command::Break { path, flags },
+                    _ => bail!("break: wait"),
+                }
+            }
             other => bail!("unknown command: {other}"),
         };
         match words.0.next() {
@@ -192,6 +207,15 @@ impl<'a> Words<'a> {
             Some("wait") => Ok(Patience::InThread),
             Some("block") => Ok(Patience::Here),
             Some(other) => bail!("nb, wait or block, not {other}"),
+        }
+    }
+
+    fn on_alarm(&mut self) -> Result<OnAlarm> {
+        match self.word("die, interrupt or restart")? {
+            "die" => Ok(OnAlarm::Die),
+            "interrupt" => Ok(OnAlarm::Interrupt),
+            "restart" => Ok(OnAlarm::Restart),
+            other => bail!("die, interrupt or restart, not {other}"),
         }
     }
 

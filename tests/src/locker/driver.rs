@@ -22,7 +22,7 @@ use super::{
     channel::Channel,
     command::Command,
     hidden,
-    lock::{Patience, Request, error_name},
+    lock::{Patience, error_name},
     sockets,
 };
 use crate::sys;
@@ -35,6 +35,8 @@ pub const LIFE_SECONDS: u32 = 120;
 pub fn main() -> Result<()> {
     sys::alarm(LIFE_SECONDS);
     sys::interrupt_on(libc::SIGUSR1, false).context("handle SIGUSR1")?;
+    // The kernel asks the holder of a lease with it to give the lease up.
+    sys::interrupt_on(libc::SIGIO, false).context("handle SIGIO")?;
     let channel = Channel::from_fds(0, 1)?;
     // Whatever a test opens starts at fd 3, and programs that it spawns do not hold the test's pipes.
     let null = sys::open(b"/dev/null", libc::O_RDWR | libc::O_CLOEXEC).context("open /dev/null")?;
@@ -99,7 +101,9 @@ impl Driver {
             .to_string(),
             Command::Close(fd) => done(sys::close(fd)?),
             Command::Lock { fd, request, patience: Patience::None } => done(request.perform(fd, false)?),
-            Command::Lock { fd, request, patience } => return self.lock(fd, request, patience == Patience::InThread),
+            Command::Lock { fd, request, patience } => {
+                return self.perform(move || request.perform(fd, true), patience == Patience::InThread);
+            }
             Command::Interrupt(wait) => {
                 let tid = self.waits.get(&wait).with_context(|| format!("no wait has number {wait}"))?;
                 done(sys::kill_thread(*tid, libc::SIGUSR1)?)
@@ -146,22 +150,39 @@ impl Driver {
             }
             Command::Write { fd, text } => done(sys::write(fd, &text)?),
             Command::LeaderExit => return Ok(Next::LeaderExits),
-            Command::Raise(signal) => done(sys::kill(process::id().cast_signed(), signal)?),
+            Command::Raise(signal) => {
+                self.channel.answers().say("ok");
+                sys::kill(process::id().cast_signed(), signal)?;
+                return Ok(Next::Answered);
+            }
             Command::Ignore(signal) => done(sys::ignore(signal)?),
             Command::Exit(code) => {
                 self.channel.answers().say("ok");
                 sys::exit(code)
+            }
+            Command::Alarm(milliseconds, on_alarm) => done(sys::alarm_in(milliseconds, on_alarm)?),
+            Command::Break { path, flags } => {
+                let open = move || sys::open(&path, flags | libc::O_CLOEXEC).and_then(sys::close);
+                return self.perform(open, true);
+            }
+            Command::Crash(directory) => {
+                self.channel.answers().say("ok");
+                done(sys::crash(&directory)?)
+            }
+            Command::Eat => {
+                self.channel.answers().say("ok");
+                sys::eat_memory()
             }
         };
         Ok(Next::Answer(answer))
     }
 
     /// Announces the wait before it begins, so that `granted` never overtakes `ok waiting`.
-    fn lock(&mut self, fd: i32, request: Request, in_thread: bool) -> Result<Next> {
+    fn perform(&mut self, request: impl FnOnce() -> io::Result<()> + Send + 'static, in_thread: bool) -> Result<Next> {
         let answers = self.channel.answers();
         let number = self.next_wait;
         self.next_wait += 1;
-        let wait = move || match request.perform(fd, true) {
+        let wait = move || match request() {
             Ok(()) => answers.say(&format!("granted {number}")),
             Err(e) => answers.say(&format!("ended {number} {}", error_name(&e))),
         };

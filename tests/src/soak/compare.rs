@@ -161,7 +161,7 @@ impl Soak {
         for (_, actor) in self.model.living() {
             for fd in actor.fds.keys() {
                 let info = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", actor.pid)).unwrap_or_default();
-                let lines = info.lines().filter_map(|line| ProcLock::parse(line.strip_prefix("lock:")?));
+                let lines = info.lines().filter_map(|line| ProcLock::parse(line.strip_prefix("lock:")?, None));
                 truth.holders.extend(lines.filter_map(|lock| Some((self.row(&lock)?, actor.pid, *fd))));
             }
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lockwatch_core::{
-    process::{Exit, Life, Process, Runtime},
+    process::{Exit, Life, Process, Raised, Runtime},
     report::{Holder, Waiter},
     text::Text,
 };
@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::parts::{At, Base64, RangeObject, lost};
 
 /// A process, as it stands in holders, waiters and events, and inside an acquirer.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(crate) struct ProcessObject<'a> {
-    pid: u32,
+    pid: Option<u32>,
     start_time: Option<At>,
     comm: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub(crate) struct ProcessObject<'a> {
 impl<'a> ProcessObject<'a> {
     pub(crate) fn new(process: &'a Process) -> Self {
         Self {
-            pid: process.id.pid,
+            pid: Some(process.id.pid),
             start_time: process.started_at.map(At),
             comm: process.comm.as_ref().map(Text::lossy),
             comm_base64: process.comm.as_ref().and_then(lost),
@@ -50,6 +50,13 @@ impl<'a> ProcessObject<'a> {
             pod: process.pod.as_ref().map(Text::lossy),
             inner_pid: process.inner_pid,
         }
+    }
+}
+
+impl<'a> ProcessObject<'a> {
+    /// All fields are `null` where there is none to name.
+    fn or_nobody(process: Option<&'a Process>) -> Self {
+        process.map_or_else(Self::default, Self::new)
     }
 }
 
@@ -92,6 +99,8 @@ pub(crate) struct ExitObject<'a> {
     sender: Option<Named<'a>>,
     oom: bool,
     core_dumped: bool,
+    /// What raised the signal.
+    raised_by: Option<&'static str>,
 }
 
 /// A process of which only number and name are known.
@@ -112,13 +121,16 @@ impl<'a> Named<'a> {
 impl<'a> ExitObject<'a> {
     fn new(exit: &'a Exit) -> Self {
         match exit {
-            Exit::Code(code) => Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false },
-            Exit::Signal { signal, core_dumped, sender, oom } => Self {
+            Exit::Code(code) => {
+                Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false, raised_by: None }
+            }
+            Exit::Signal { signal, core_dumped, sender, oom, raised } => Self {
                 code: None,
                 signal: Some(*signal),
                 sender: sender.as_ref().map(|(pid, comm)| Named::new(*pid, comm)),
                 oom: *oom,
                 core_dumped: *core_dumped,
+                raised_by: raised.map(Raised::name),
             },
         }
     }
@@ -127,7 +139,7 @@ impl<'a> ExitObject<'a> {
 #[derive(Serialize)]
 pub(crate) struct HolderObject<'a> {
     #[serde(flatten)]
-    process: MaybeProcess<'a>,
+    process: ProcessObject<'a>,
     via: &'static str,
     fd: Option<u32>,
     cloexec: Option<bool>,
@@ -137,7 +149,7 @@ pub(crate) struct HolderObject<'a> {
 impl<'a> HolderObject<'a> {
     pub(crate) fn new(holder: &'a Holder) -> Self {
         Self {
-            process: MaybeProcess::new(holder.process.as_deref()),
+            process: ProcessObject::or_nobody(holder.process.as_deref()),
             via: holder.via.name(),
             fd: holder.fd,
             cloexec: holder.cloexec,
@@ -149,7 +161,7 @@ impl<'a> HolderObject<'a> {
 #[derive(Serialize)]
 pub(crate) struct WaiterObject<'a> {
     #[serde(flatten)]
-    process: MaybeProcess<'a>,
+    process: ProcessObject<'a>,
     mode: &'static str,
     range: RangeObject,
     since: Option<At>,
@@ -159,44 +171,11 @@ pub(crate) struct WaiterObject<'a> {
 impl<'a> WaiterObject<'a> {
     pub(crate) fn new(waiter: &'a Waiter) -> Self {
         Self {
-            process: MaybeProcess::new(waiter.process.as_deref()),
+            process: ProcessObject::or_nobody(waiter.process.as_deref()),
             mode: waiter.mode.name(),
             range: RangeObject::new(waiter.range),
             since: waiter.since.map(At),
             behind: &waiter.behind,
-        }
-    }
-}
-
-/// The fields of a process, all `null` where there is none to name.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum MaybeProcess<'a> {
-    Known(ProcessObject<'a>),
-    Nobody(Nobody),
-}
-
-#[derive(Default, Serialize)]
-struct Nobody {
-    pid: (),
-    start_time: (),
-    comm: (),
-    exe: (),
-    uid: (),
-    unit: (),
-    container: (),
-    user_unit: (),
-    slice: (),
-    runtime: (),
-    pod: (),
-    inner_pid: (),
-}
-
-impl<'a> MaybeProcess<'a> {
-    fn new(process: Option<&'a Process>) -> Self {
-        match process {
-            Some(process) => Self::Known(ProcessObject::new(process)),
-            None => Self::Nobody(Nobody::default()),
         }
     }
 }

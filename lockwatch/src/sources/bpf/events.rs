@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockwatch_common::{DeathRecord, LockRecord, ProcessKey, RECORD_DEATH, RECORD_LOCK, Wire, what};
+use lockwatch_common::{DeathRecord, LockRecord, ProcessKey, RECORD_DEATH, RECORD_LOCK, Wire, fl, what};
 use lockwatch_core::{
     lock::{OwnerKey, Range},
     observation::{LockEvent, LockEventKind},
@@ -67,6 +67,7 @@ fn lock_event(record: &LockRecord, clock: &Clock) -> Option<LockEvent> {
         owner: OwnerKey(record.lock.owner),
         process: process_id(&record.process),
         comm: Text::from_nul_terminated(&record.comm),
+        remote: record.flags & fl::REMOTE != 0,
         waited_ns: waited.then_some(record.waited_ns),
     })
 }

@@ -1,6 +1,9 @@
 //! Every descriptor of a file that carries locks: the `iter/task_file` program, read to its end.
 
-use std::{collections::hash_map::Entry, io::Read};
+use std::{
+    collections::hash_map::Entry,
+    io::{ErrorKind, Read},
+};
 
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Iter};
@@ -53,7 +56,12 @@ impl Descriptors {
         let mut file = program.take_link(link)?.into_file().context("open the iterator over descriptors")?;
         // Room enough from the start: each read(2) runs the iterator, and the first ones would be of 32 bytes.
         let mut bytes = Vec::with_capacity(1 << 16);
-        file.read_to_end(&mut bytes).context("read the iterator over descriptors")?;
+        // After a million descriptors of other files it asks to be read on (kernel/bpf/bpf_iter.c bpf_seq_read, 6.18).
+        while let Err(error) = file.read_to_end(&mut bytes) {
+            if error.kind() != ErrorKind::WouldBlock {
+                return Err(error).context("read the iterator over descriptors");
+            }
+        }
         Table::parse(&bytes)
     }
 }

@@ -1,11 +1,12 @@
 //! What keeps an open file alive without a descriptor: mappings, messages in flight, io_uring (DESIGN section 3.3).
 //! Dear, so it is done only when a lock has no other holder; until then not even its programs are loaded.
 
+mod names;
 mod stages;
 mod words;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{ErrorKind, Read},
     sync::mpsc::{self, Receiver, TryRecvError},
@@ -16,13 +17,14 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, Endianness,
-    maps::{HashMap as BpfMap, MapData, RingBuf},
+    maps::{Array, HashMap as BpfMap, MapData, RingBuf},
     programs::{Iter, ProgramError},
 };
 use lockwatch_common::{KeeperRecord, ProcessKey, Wire, keeper};
 use lockwatch_core::{
     lock::FileId,
     observation::{HolderSeen, Via},
+    text::Text,
 };
 
 use self::stages::Stages;
@@ -31,6 +33,7 @@ use super::{
     btf,
     convert::{exe_file, process_id},
 };
+use crate::sources::place::Name;
 
 /// How many open files are searched at once: the size of the programs' `WANTED`.
 const MOST_WANTED: usize = 1 << 12;
@@ -42,7 +45,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The search, ready or not yet needed.
 pub struct Search {
     stages: Stages,
+    /// The kernel's types, until the programs are loaded.
+    types: Option<Btf>,
     wanted: Option<BpfMap<MapData, u64, u64>>,
+    named: Option<Array<MapData, u64>>,
     /// Why a program could not be loaded; empty if it was.
     fds: Option<String>,
     mappings: Option<String>,
@@ -60,6 +66,8 @@ pub struct Found {
     keepers: HashMap<u64, Vec<Kept>>,
     /// Each process's executable, as in the table of descriptors.
     pub executables: HashMap<ProcessKey, FileId>,
+    /// The path of each open file, as the kernel would print it.
+    pub names: HashMap<u64, Text>,
     /// Why it may not be all, one sentence each.
     pub gaps: Vec<String>,
 }
@@ -72,9 +80,10 @@ struct Kept {
 }
 
 impl Search {
-    /// Nothing is loaded. `missing` are the fields that this kernel's BTF lacks.
-    pub fn new(missing: &[&str]) -> Self {
-        Self { stages: Stages::of(missing), wanted: None, fds: None, mappings: None, late: None }
+    /// Nothing is loaded. `missing` are the fields that this kernel's BTF lacks; `types` that BTF, if it is at hand and
+    /// its memory need not be saved.
+    pub fn new(missing: &[&str], types: Option<Btf>) -> Self {
+        Self { stages: Stages::of(missing), types, wanted: None, named: None, fds: None, mappings: None, late: None }
     }
 
     /// Loads the programs, once. A program that this kernel refuses costs its stages, and is told at each search.
@@ -82,7 +91,10 @@ impl Search {
         if self.wanted.is_some() {
             return Ok(());
         }
-        let btf = Btf::parse(&btf::of_kernel()?, Endianness::default()).context("parse the kernel's BTF")?;
+        let btf = match self.types.take() {
+            Some(types) => types,
+            None => Btf::parse(&btf::of_kernel()?, Endianness::default()).context("parse the kernel's BTF")?,
+        };
         let mut load = |name: &str, target: &str| {
             let loaded = program(ebpf, name).and_then(|program| Ok(program.load(target, &btf)?));
             loaded.err().map_or(String::new(), |error| format!("iter/{target}: {}", in_short(&error)))
@@ -146,10 +158,15 @@ impl Search {
     ) -> Result<()> {
         self.want(files, found)?;
         while ring.next().is_some() {} // what a search before this one has left
+        match names::of(&mut self.named, ebpf, ring, files.keys().copied()) {
+            Ok(names) => found.names.extend(names),
+            Err(error) => log::info!("files without a descriptor stay without a path: {}", in_short(&error)),
+        }
         if self.fds.as_ref().is_some_and(String::is_empty) {
             let file = open(ebpf, "hidden_fds").context("search descriptors")?;
             exhaust(file).context("search descriptors")?;
             found.take(ring)?;
+            found.leave_out(is_lockwatch);
         }
         if self.mappings.as_ref().is_some_and(String::is_empty) {
             let through = self.through_mappings(ebpf).context("search memory mappings");
@@ -221,9 +238,24 @@ impl Found {
         }
     }
 
+    /// Leaves out processes that look at sockets and rings through duplicates, and are gone in a moment.
+    fn leave_out(&mut self, looks: impl Fn(u32) -> bool) {
+        let pids = self.keepers.values().flatten().map(|kept| kept.record.process.pid);
+        let looking: HashSet<u32> = pids.collect::<HashSet<_>>().into_iter().filter(|pid| looks(*pid)).collect();
+        self.keepers.values_mut().for_each(|kept| kept.retain(|kept| !looking.contains(&kept.record.process.pid)));
+        self.keepers.retain(|_, kept| !kept.is_empty());
+    }
+
     /// Whether something keeps this open file.
     pub fn explains(&self, file: u64) -> bool {
         self.keepers.contains_key(&file)
+    }
+
+    /// What an open file without a descriptor is called, and whose it may be.
+    pub fn name_of(&self, file: u64) -> Option<Name> {
+        let keeper = self.keepers.get(&file).and_then(|kept| kept.first());
+        let pid = keeper.map_or_else(std::process::id, |kept| kept.record.process.pid);
+        Some(Name { text: self.names.get(&file)?.clone(), pid })
     }
 
     /// What keeps this open file, with the key of the process.
@@ -262,6 +294,11 @@ fn via(record: &KeeperRecord) -> Via {
     }
 }
 
+/// Whether a process is another lockwatch, which peeks into sockets where BPF does not work.
+fn is_lockwatch(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"lockwatch\n")
+}
+
 /// Whether two records of one process and one means tell of the same thing.
 fn is_again(known: &KeeperRecord, other: &KeeperRecord) -> bool {
     match known.what {
@@ -278,7 +315,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter> {
 fn open(ebpf: &mut Ebpf, name: &str) -> Result<File> {
     let program = program(ebpf, name)?;
     let link = program.attach().context("attach the iterator")?;
-    Ok(program.take_link(link)?.into_file().context("open the iterator")?)
+    program.take_link(link)?.into_file().context("open the iterator")
 }
 
 /// Runs an iterator that writes nothing to its end. After a million objects without a word it asks to be read on
@@ -343,5 +380,20 @@ mod tests {
             &[record(1, RING, 0, 3, 7), record(1, MAPPING, 4096, 0, u32::MAX)],
             &[(1, Via::IoUring, 0), (1, Via::Mapping, 0)],
         );
+    }
+
+    #[test]
+    fn who_only_looks_is_no_holder() {
+        let check = |pids: &[u32], expect: &[u32]| {
+            let mut found = Found::default();
+            pids.iter().for_each(|pid| found.add(record(*pid, keeper::MESSAGE, 5, 0, 3)));
+            found.leave_out(|pid| pid == 9);
+            let left: Vec<u32> = found.holders_of(7).map(|(process, _)| process.pid).collect();
+            assert_eq!(left, expect, "{pids:?}");
+            assert_eq!(found.explains(7), !expect.is_empty());
+        };
+        check(&[1, 9], &[1]);
+        check(&[9], &[]);
+        check(&[1, 2], &[1, 2]);
     }
 }

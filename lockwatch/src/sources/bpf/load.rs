@@ -3,11 +3,14 @@
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::HashMap,
     programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
 };
 use lockwatch_common::{Layout, TraceLayout, Wire, mode};
+use lockwatch_core::lock::Device;
 
 use super::{btf::Btf, hidden, tracefs};
+use crate::sources::remote;
 
 /// The object that `build.rs` made; empty when there was no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwatch.bpf.o"));
@@ -74,16 +77,19 @@ const fn probe(
     Probe { category, point, typed, raw, classic, required, on_demand: false }
 }
 
-const PROBES: [Probe; 10] = [
+const PROBES: [Probe; 13] = [
     probe("filelock", "flock_lock_inode", "flock_typed", "flock_raw", Some("flock_classic"), true),
     probe("filelock", "posix_lock_inode", "posix_typed", "posix_raw", Some("posix_classic"), true),
     probe("filelock", "generic_add_lease", "lease_typed", "lease_raw", None, false),
     probe("filelock", "generic_delete_lease", "unlease_typed", "unlease_raw", None, false),
+    probe("filelock", "break_lease_block", "breaks_typed", "breaks_raw", None, false),
+    probe("filelock", "break_lease_unblock", "broken_typed", "broken_raw", None, false),
     probe("sched", "sched_process_exit", "exit_typed", "exit_raw", Some("exit_classic"), true),
     probe("sched", "sched_process_fork", "fork_typed", "fork_raw", None, false),
     probe("sched", "sched_process_exec", "exec_typed", "exec_raw", Some("exec_classic"), false),
     probe("signal", "signal_deliver", "deliver_typed", "deliver_raw", Some("deliver_classic"), true),
     probe("signal", "signal_generate", "signal_typed", "signal_raw", None, false),
+    probe("oom", "mark_victim", "victim_typed", "victim_raw", Some("victim_classic"), false),
     Probe { on_demand: true, ..probe("filelock", "fcntl_setlk", "setlk_typed", "setlk_raw", None, false) },
 ];
 
@@ -95,7 +101,11 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     }
     let layout = resolve(&Btf::parse(btf)?)?;
     let missing = layout.missing().collect();
-    let mode = if purpose == Purpose::Trace { mode::TRACE } else { 0 };
+    let mode = match purpose {
+        Purpose::Trace if !remote::mounts().is_empty() => mode::TRACE | mode::REMOTE,
+        Purpose::Trace => mode::TRACE,
+        Purpose::Look | Purpose::Watch => 0,
+    };
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
@@ -110,7 +120,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
         .override_global("MODE", &mode, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if purpose == Purpose::Look {
-        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED"] {
+        for map in ["HELD", "WAITS", "PROCESSES", "WATCHED", "VICTIMS", "REMOTE", "LOCAL"] {
             loader.map_max_entries(map, 1);
         }
     }
@@ -125,8 +135,12 @@ fn log_level() -> u8 {
 }
 
 fn resolve(btf: &Btf) -> Result<Layout> {
-    let layout = Layout::resolve(|ty, path| btf.offset(ty, path));
-    let is_optional = |name: &str| name == "task_last_arrival" || hidden::is_optional(name);
+    let layout = Layout::resolve(|ty, path| match (btf.offset(ty, path), ty) {
+        (None, "file_lease") => btf.offset("file_lock", path), // before 6.9 a lease was a lock like others
+        (found, _) => found,
+    });
+    let optional = ["task_last_arrival", "lease_break_time", "lease_downgrade_time"];
+    let is_optional = |name: &str| optional.contains(&name) || hidden::is_optional(name);
     let missing: Vec<_> = layout.missing().filter(|name| !is_optional(name)).collect();
     if !missing.is_empty() {
         bail!("this kernel's BTF lacks {}", missing.join(", "));
@@ -153,6 +167,9 @@ pub fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, purpose: Purpose, only: Option<Wa
 
 fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Result<Vec<String>> {
     let mut without = Vec::new();
+    if purpose == Purpose::Trace {
+        note_remote(ebpf)?;
+    }
     for probe in PROBES.iter().filter(|probe| !probe.on_demand || purpose == Purpose::Trace) {
         let attached = attach_one(ebpf, probe, way, btf).with_context(|| format!("probe {}", probe.point));
         match attached {
@@ -165,6 +182,17 @@ fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Re
         }
     }
     Ok(without)
+}
+
+/// Tells the probes which file systems may keep locks to themselves.
+fn note_remote(ebpf: &mut Ebpf) -> Result<()> {
+    let map = ebpf.map_mut("REMOTE").context("map REMOTE")?;
+    let mut devices: HashMap<_, u32, u32> = HashMap::try_from(map)?;
+    for Device { major, minor } in remote::mounts().into_iter().map(|mount| mount.device) {
+        // The kernel's own encoding: MKDEV of include/linux/kdev_t.h. Where the table is full, the rest is not told of.
+        let _ = devices.insert(major << 20 | minor, 1, 0);
+    }
+    Ok(())
 }
 
 fn attach_one(ebpf: &mut Ebpf, probe: &Probe, way: Way, btf: &aya::Btf) -> Result<()> {

@@ -69,6 +69,7 @@ mod tests {
 
     fn lock(kind: Kind, owner: u64, holders: Vec<HolderSeen>) -> LockSeen {
         LockSeen {
+            breaking: None,
             file: FILE,
             kind,
             mode: Mode::Read,
@@ -77,6 +78,7 @@ mod tests {
             acquirer: None,
             acquired_at: None,
             ancestors: Vec::new(),
+            breaking: None,
             watched: false,
             holders,
         }

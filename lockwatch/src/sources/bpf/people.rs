@@ -8,7 +8,7 @@ use lockwatch_core::{
     lock::OwnerKey,
     observation::Census,
     portions::in_portions,
-    process::{Death, Exit, Life, Process, ProcessId},
+    process::{Death, Exit, Life, Process, ProcessId, Raised},
     text::Text,
 };
 
@@ -18,6 +18,8 @@ use super::{
     hidden::Found,
 };
 use crate::sources::{cgroup, clock::Clock, processes};
+
+const SIGKILL: u8 = 9;
 
 /// What the kernel-side table of processes says of one.
 pub type Known<'a> = dyn Fn(&ProcessKey) -> Option<ProcessValue> + 'a;
@@ -80,6 +82,10 @@ impl<'a> People<'a> {
         let living = in_portions(latest.len(), WORTH_A_THREAD, read).into_iter().zip(&latest);
         let living = living.filter_map(|(process, (key, value))| {
             let mut process = process?;
+            if process.id.start == process_id(key).start && key.start_ns != 0 {
+                // `/proc` knows it only to a tick; who was born after a lock was taken is told by less.
+                process.started_at = Some(clock.at_boot_ns(key.start_ns));
+            }
             process.execed = value.map(|value| value.flags & process_flag::EXECED != 0);
             let noted = value.and_then(|value| exe_file(value.exe_inode, value.exe_device));
             let seen = fds.executables.get(key).or_else(|| found.executables.get(key)).copied();
@@ -121,7 +127,46 @@ fn exit_of(process: &ProcessKey, value: &ProcessValue) -> Exit {
     if signal == 0 {
         return Exit::Code((value.exit_code >> 8) as u8);
     }
-    let sent = value.killer_signal == u32::from(signal) && value.killer_pid != process.pid;
-    let sender = sent.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
-    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom: false }
+    let own = value.killer_pid == process.pid;
+    let sent = value.killer_signal == u32::from(signal);
+    let raised = sent.then(|| Raised::of(signal, value.killer_code, own));
+    let by_process = raised == Some(Raised::Process);
+    let sender = by_process.then(|| (value.killer_pid, Text::from_nul_terminated(&value.killer_comm)));
+    // The OOM killer also marks those who are dying already, so that they may (mm/oom_kill.c out_of_memory, 6.18).
+    let oom =
+        value.flags & process_flag::OOM != 0 && signal == SIGKILL && matches!(raised, None | Some(Raised::Kernel));
+    Exit::Signal { signal, core_dumped: value.exit_code & 0x80 != 0, sender, oom, raised }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockwatch_common::Wire;
+
+    use super::*;
+
+    #[test]
+    fn the_oom_killer_is_blamed_only_for_its_own() {
+        let process = ProcessKey { start_ns: 1, pid: 7, pad: 0 };
+        let zeroes = [0; size_of::<ProcessValue>()];
+        let check = |flags, killer_pid, killer_signal, killer_code, expect: (bool, Option<Raised>)| {
+            let value = ProcessValue {
+                exit_code: 9,
+                flags,
+                killer_pid,
+                killer_signal,
+                killer_code,
+                ..ProcessValue::read(&zeroes).unwrap()
+            };
+            let Exit::Signal { oom, raised, sender, .. } = exit_of(&process, &value) else { panic!("no signal") };
+            assert_eq!((oom, raised), expect);
+            assert_eq!(sender.is_some(), raised == Some(Raised::Process));
+        };
+        const KERNEL: i32 = 0x80;
+        check(process_flag::OOM, 9, 9, KERNEL, (true, Some(Raised::Kernel)));
+        check(process_flag::OOM, 0, 0, 0, (true, None));
+        check(process_flag::OOM, 9, 9, 0, (false, Some(Raised::Process)));
+        check(0, 9, 9, KERNEL, (false, Some(Raised::Kernel)));
+        check(0, 9, 15, 0, (false, None));
+        check(0, 7, 9, 0, (false, Some(Raised::Itself)));
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, kind};
+use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, fl, kind};
 use lockwatch_core::{
-    lock::{FileId, Kind, OwnerKey, Range},
+    lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Process, ProcessId},
     time::StartTime,
@@ -31,6 +31,16 @@ pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
     walked.locks().any(|record| fds.holders_of(record).next().is_none())
 }
 
+/// Whether a lock's acquirer, which had a descriptor when those were visited, had died when processes were read.
+pub fn is_outdated(picture: &Picture) -> bool {
+    let is_taker = |lock: &LockSeen, holder: &HolderSeen| {
+        let pids = holder.process.zip(lock.acquirer).map(|(holder, taker)| (holder.pid, taker.pid));
+        pids.is_some_and(|(holder, taker)| holder == taker)
+    };
+    let gone = |lock: &&LockSeen| !lives(lock, &picture.census);
+    picture.locks.iter().filter(gone).any(|lock| lock.holders.iter().any(|holder| is_taker(lock, holder)))
+}
+
 /// The open files that have a lock and no descriptor. A POSIX lock is none of theirs: it belongs to a file table, and
 /// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
 pub fn hidden(walked: &Walked, fds: &Table) -> Wanted {
@@ -47,9 +57,11 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
     let mut places = Places::new(proc_root);
     for record in &walked.records {
         let file = file_id(&record.lock);
-        files
-            .entry(file)
-            .or_insert_with(|| places.settle(file, &fds.names_of((record.lock.inode, record.lock.device))));
+        files.entry(file).or_insert_with(|| {
+            let mut names = fds.names_of((record.lock.inode, record.lock.device));
+            names.extend(found.name_of(record.file));
+            places.settle(file, &names)
+        });
         if record.depth == 0 {
             locks.push(lock(record, fds, found, clock, &mut people));
         } else {
@@ -120,7 +132,18 @@ fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: 
         ancestors,
         watched,
         holders,
+        breaking: breaking(record, clock),
     }
+}
+
+/// A lease of which the kernel has asked its holder to give it up: fs/locks.c target_leasetype, 6.18.
+fn breaking(record: &WalkRecord, clock: &Clock) -> Option<Breaking> {
+    let to = match record.flags & (fl::UNLOCK_PENDING | fl::DOWNGRADE_PENDING) {
+        0 => return None,
+        fl::DOWNGRADE_PENDING => Some(Mode::Read),
+        _ => None,
+    };
+    Some(Breaking { to, deadline: (record.deadline_ns != 0).then(|| clock.at_boot_ns(record.deadline_ns)) })
 }
 
 fn wait(record: &WalkRecord, clock: &Clock, people: &mut People) -> WaitSeen {

@@ -221,7 +221,20 @@ mod tests {
     fn record((address, inode, owner, kind, ty, start, depth): Row) -> WalkRecord {
         let lock = LockKey { inode, owner, device: 1, kind };
         let process = ProcessKey { start_ns: 0, pid: 0, pad: 0 };
-        WalkRecord { lock, address, file: owner, start, end: start, process, at_ns: 0, flags: 0, ty, pid: 9, depth }
+        WalkRecord {
+            lock,
+            address,
+            file: owner,
+            start,
+            end: start,
+            process,
+            at_ns: 0,
+            deadline_ns: 0,
+            flags: 0,
+            ty,
+            pid: 9,
+            depth,
+        }
     }
 
     #[test]
@@ -248,6 +261,27 @@ mod tests {
         check(&[(1, 7, 70, kind::FLOCK, R, 0, 0), (2, 7, 71, kind::FLOCK, R, 0, 0)], &[0, 1]);
         check(&[(1, 7, 70, kind::OFD, W, 0, 0), (2, 7, 70, kind::OFD, W, 9, 0)], &[0, 1]);
         check(&[(1, 7, 70, kind::FLOCK, W, 0, 0), (2, 8, 70, kind::FLOCK, W, 0, 0)], &[0, 1]);
+    }
+
+    #[test]
+    fn a_hidden_lock_that_is_gone_later_is_left_out() {
+        let walked = |rows: &[Row], gaps: &[&str]| Walked {
+            records: rows.iter().copied().map(record).collect(),
+            gaps: gaps.iter().map(ToString::to_string).collect(),
+        };
+        const HIDDEN: Row = (1, 7, 70, kind::FLOCK, ty::WRITE, 0, 0);
+        const SHOWN: Row = (2, 8, 80, kind::FLOCK, ty::WRITE, 0, 0);
+        const WAITER: Row = (3, 7, 90, kind::FLOCK, ty::WRITE, 0, 1);
+        let check = |later: Walked, expect: &[u64]| {
+            let mut first = walked(&[HIDDEN, WAITER, SHOWN], &[]);
+            first.drop_released(|record| record.file == 70, &later);
+            assert_eq!(first.records.iter().map(|r| r.address).collect::<Vec<_>>(), expect);
+        };
+        check(walked(&[HIDDEN], &[]), &[1, 3, 2]);
+        check(walked(&[SHOWN], &[]), &[3, 2]);
+        // Its memory was given to another lock; another walk has not met all.
+        check(walked(&[(1, 9, 70, kind::FLOCK, ty::WRITE, 0, 0)], &[]), &[3, 2]);
+        check(walked(&[], &["torn"]), &[1, 3, 2]);
     }
 
     #[test]

@@ -89,7 +89,9 @@ mod tests {
         let device = |name: &str, backing: Option<&[u8]>| {
             let dir = sys.join(name).join("loop");
             fs::create_dir_all(if backing.is_some() { &dir } else { dir.parent().unwrap() }).unwrap();
-            backing.map(|text| fs::write(dir.join("backing_file"), text).unwrap());
+            if let Some(text) = backing {
+                fs::write(dir.join("backing_file"), text).unwrap();
+            }
         };
         let path = image.as_os_str().as_encoded_bytes();
         device("loop10", Some(&[path, b"\n"].concat()));

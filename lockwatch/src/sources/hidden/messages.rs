@@ -22,6 +22,7 @@ use super::queues;
 use crate::sources::{
     fds::{Hit, Queue},
     kcmp::Descriptor,
+    place::Name,
     procdir::ProcDir,
     processes::is_gone,
 };
@@ -34,7 +35,7 @@ pub struct Messages {
     /// In words for a human, by receiver and duplicate.
     pub details: HashMap<(u32, Descriptor), String>,
     /// The files' names, as `/proc/PID/fd` has them.
-    pub names: Vec<(FileId, Text)>,
+    pub names: Vec<(FileId, Name)>,
     /// What could not be seen, one sentence each.
     pub gaps: Vec<String>,
     /// Whatever is closed drops the POSIX locks of *our* process on it: there are none.
@@ -95,7 +96,8 @@ impl Messages {
         for (duplicate, info) in found {
             let at = Descriptor { task: std::process::id(), fd: duplicate.as_raw_fd().unsigned_abs() };
             let link = std::fs::read_link(format!("/proc/thread-self/fd/{}", duplicate.as_raw_fd()));
-            let name = link.ok().map(|link| Text::new(link.as_os_str().as_encoded_bytes()));
+            let name =
+                link.ok().map(|link| Name { text: Text::new(link.as_os_str().as_encoded_bytes()), pid: queue.pid });
             self.names.extend(info.locks.first().and_then(|line| line.file).zip(name));
             for receiver in receivers {
                 let locks = info.locks.iter().filter(|line| line.file.is_some_and(|file| wanted.contains(&file)));
@@ -232,7 +234,8 @@ fn received(message: &libc::msghdr) -> Vec<OwnedFd> {
         let (level, kind, length) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len) };
         // SAFETY: takes a number only.
         let head = unsafe { libc::CMSG_LEN(0) } as usize;
-        let count = (length as usize).saturating_sub(head) / size_of::<libc::c_int>();
+        let length: usize = length as _; // socklen_t with musl
+        let count = length.saturating_sub(head) / size_of::<libc::c_int>();
         if level == libc::SOL_SOCKET && (kind == libc::SCM_RIGHTS || kind == SCM_PIDFD) {
             for n in 0..count {
                 // SAFETY: the data behind the header is `count` descriptors, perhaps not aligned.

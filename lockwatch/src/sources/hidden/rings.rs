@@ -2,16 +2,15 @@
 
 use std::{collections::HashSet, ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path};
 
-use lockwatch_core::{lock::FileId, parse::fdinfo, text::Text};
+use lockwatch_core::{
+    lock::{Device, FileId},
+    parse::fdinfo,
+    text::Text,
+};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::Seen;
-use crate::sources::{
-    fds,
-    mounts::Mounts,
-    procdir::ProcDir,
-    processes::{self, is_gone},
-};
+use crate::sources::{fds, mounts::Mounts, procdir::ProcDir, processes::is_gone};
 
 /// The io_urings of one process.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -119,11 +118,47 @@ fn identify(root: &Path, pid: u32, name: &[u8]) -> Registered {
             let stat = statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::INO | StatxFlags::MNT_ID).ok()?;
             let device = Some(stat.stx_mnt_id).filter(|_| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0);
             let device = device.and_then(|mount| mountinfo(pid).device(mount));
-            let device =
-                device.unwrap_or(processes::device(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)));
+            let device = device.unwrap_or(Device { major: stat.stx_dev_major, minor: stat.stx_dev_minor });
             Some(FileId { device, inode: stat.stx_ino })
         })
         .collect();
     files.dedup();
     if files.is_empty() { Registered::Unclear } else { Registered::File(files) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn names_become_files() {
+        let root = tempfile::tempdir().unwrap();
+        let file = tempfile::Builder::new().prefix("a b").tempfile().unwrap();
+        let name = file.path().to_str().unwrap().replace(' ', "\\040");
+        for dir in ["8/fd", "8/fdinfo", "self"] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        for view in ["8", "self"] {
+            symlink("/", root.path().join(view).join("root")).unwrap();
+            fs::copy("/proc/self/mountinfo", root.path().join(view).join("mountinfo")).unwrap();
+        }
+        let info = format!(
+            "pos:\t0\nino:\t77\nUserFiles:\t9\n    0: {name}\n    1: pipe:[7]\n    2: <none>\n    3: {name}\\040(deleted)\n\
+             UserBufs:\t0\n"
+        );
+        fs::write(root.path().join("8/fdinfo/4"), info).unwrap();
+        symlink("anon_inode:[io_uring]", root.path().join("8/fd/4")).unwrap();
+        symlink("/dev/null", root.path().join("8/fd/5")).unwrap();
+        let rings = of(root.path(), &ProcDir::process(root.path(), 8).unwrap(), 8, false).unwrap();
+        let id = crate::sources::mounts::file_id(file.path()).unwrap();
+        let path = Text::new(file.path().as_os_str().as_encoded_bytes());
+        let detail = "registered with io_uring fd 4".to_owned();
+        let gap = format!(
+            "the io_uring at fd 4 of pid 8 has a file registered that cannot be told by its name: {path} (deleted)"
+        );
+        let expect = Rings { files: vec![Seen { file: id, name: path, detail }], inodes: [77].into(), gaps: vec![gap] };
+        assert_eq!(rings, expect);
+    }
 }

@@ -1,12 +1,14 @@
 //! The locks that no file table explains: who keeps them, and whether that is proven.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use lockwatch_core::{
     lock::{FileId, Kind},
     observation::{FileSeen, HolderSeen, LockSeen, Via},
     parse::locks::{self, Line},
-    text::Text,
 };
 
 use super::{Place, join_up, read_locks};
@@ -14,6 +16,7 @@ use crate::sources::{
     fds::{self, Hit, Queue, Scan},
     hidden::{Found, Search},
     join::{Joined, Key},
+    place::{Name, Places},
     processes,
 };
 
@@ -23,7 +26,7 @@ pub(super) struct Searched {
     /// Whether every place was seen and what was found is proven.
     pub complete: bool,
     /// The names of files that no descriptor shows.
-    pub names: Vec<(FileId, Text)>,
+    pub names: Vec<(FileId, Name)>,
     /// The processes that would not let us look.
     pub denied: Vec<u32>,
     /// What else stands in the way, for a human.
@@ -74,11 +77,14 @@ pub(super) fn explain(place: &Place, lines: &[Line], scan: &mut Scan, joined: &m
 }
 
 /// Gives names to files that no descriptor showed.
-pub(super) fn name(files: &mut HashMap<FileId, FileSeen>, names: &[(FileId, Text)]) {
-    for (file, name) in names {
-        let Some(seen) = files.get_mut(file).filter(|seen| seen.path.is_none()) else { continue };
-        let gone = name.as_bytes().strip_suffix(b" (deleted)");
-        (seen.path, seen.deleted) = (Some(gone.map_or_else(|| name.clone(), Text::new)), gone.is_some());
+pub(super) fn name(root: &Path, files: &mut HashMap<FileId, FileSeen>, names: &[(FileId, Name)]) {
+    let mut places = Places::new(root);
+    for (file, seen) in files.iter_mut().filter(|(_, seen)| seen.path.is_none() && seen.label.is_none()) {
+        let of_this: Vec<Name> =
+            names.iter().filter(|(named, _)| named == file).map(|(_, name)| name.clone()).collect();
+        if !of_this.is_empty() {
+            *seen = places.settle(*file, &of_this);
+        }
     }
 }
 

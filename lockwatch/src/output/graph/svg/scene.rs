@@ -220,12 +220,12 @@ fn party_card(node: &Party<'_>) -> Card {
                 Some(comm) => (comm.to_string(), Some(pid)),
                 None => (pid, None),
             };
-            let home = |p: &Process| {
-                p.unit.as_ref().or(p.container.as_ref()).map(|home| short(&home.to_string(), Give::Middle(1)))
-            };
-            let lines = [pid, home(process)].into_iter().flatten().collect();
-            let exe = process.exe.as_ref().map(|exe| format!("\n{exe}")).unwrap_or_default();
-            Card { shape: Shape::Process, title: short(&title, Give::End(1)), lines, tag, tooltip: tooltip + &exe }
+            let home = home(process);
+            let exe = process.exe.as_ref().map(ToString::to_string);
+            let tooltip = [Some(tooltip), exe, home.clone()].into_iter().flatten().collect::<Vec<_>>().join("\n");
+            let home = home.map(|home| short(&home, Give::Middle(1)));
+            let lines = [pid, home].into_iter().flatten().collect();
+            Card { shape: Shape::Process, title: short(&title, Give::End(1)), lines, tag, tooltip }
         }
         who => {
             let (title, detail) = match who {
@@ -237,6 +237,12 @@ fn party_card(node: &Party<'_>) -> Card {
             Card { shape: Shape::Other, title: title.to_owned(), lines, tag, tooltip }
         }
     }
+}
+
+/// Where a process belongs; the container says more than the unit that runs it.
+fn home(process: &Process) -> Option<String> {
+    let container = process.container.as_ref().map(|id| format!("container {id}"));
+    container.or_else(|| process.unit.as_ref().map(ToString::to_string))
 }
 
 fn crowd_card(shape: Shape, out: bool, crowd: &[usize], cards: &[Card]) -> Card {

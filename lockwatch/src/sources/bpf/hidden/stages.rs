@@ -31,10 +31,14 @@ const RINGS: [&str; 5] = ["s_magic", "f_private", "f_dentry", "d_name", "ring_sl
 /// Since 6.13, and from 5.15 to 6.12.
 const SLOTS: [[&str; 2]; 2] = [["ring_nodes", "node_file"], ["ring_files", "fixed_file"]];
 
+/// For the paths of files without a descriptor.
+const NAMES: [&str; 7] = ["f_mount", "d_parent", "d_pprev", "mount_root", "mount_mnt", "mount_parent", "mount_point"];
+
 /// Whether lockwatch can do without this field of the layout: it serves only a search.
 pub fn is_optional(field: &str) -> bool {
     let slots = SLOTS.as_flattened();
-    field == "ring_size" || [&MAPPINGS[..], &MESSAGES, &RINGS, slots].iter().any(|fields| fields.contains(&field))
+    field == "ring_size"
+        || [&MAPPINGS[..], &MESSAGES, &RINGS, &NAMES, slots].iter().any(|fields| fields.contains(&field))
 }
 
 impl Stages {
@@ -45,7 +49,7 @@ impl Stages {
             let lacking: Vec<&str> = fields.iter().copied().filter(|field| lacks(field)).collect();
             (!lacking.is_empty()).then(|| format!("this kernel's BTF lacks {}", lacking.join(", ")))
         };
-        let slots = || match SLOTS.iter().any(|fields| !fields.iter().any(|field| lacks(&field))) {
+        let slots = || match SLOTS.iter().any(|fields| !fields.iter().any(lacks)) {
             true => None,
             false => Some("this kernel keeps registered files in a way that lockwatch does not know".to_owned()),
         };
@@ -86,7 +90,7 @@ mod tests {
     #[test]
     fn every_field_of_a_stage_is_one_of_the_layout() {
         let known: Vec<_> = Layout::UNRESOLVED.missing().collect();
-        let named = [&MAPPINGS[..], &MESSAGES, &RINGS, SLOTS.as_flattened(), &["ring_size"]].concat();
+        let named = [&MAPPINGS[..], &MESSAGES, &RINGS, &NAMES, SLOTS.as_flattened(), &["ring_size"]].concat();
         assert!(named.iter().all(|field| known.contains(field) && is_optional(field)), "{named:?}");
         assert!(!is_optional("fl_link"));
     }
