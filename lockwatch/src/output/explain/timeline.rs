@@ -100,6 +100,7 @@ mod tests {
         let named = fixture::written(|out| write(&moments[..1], Some(id), &options, out));
         fixture::assert_harmless(&text);
         expect![[r#"
+            Timeline
               2026-11-22T03:11:58.123Z taken            f3k9-27qd pid 4711 (locksmith) took it
               2026-11-22T03:11:58.123Z found            it was there already, taken by somebody whom nobody saw
               2026-11-22T03:11:59.123Z waiting          pid 4800 (updater) asks for it, and waits
@@ -114,6 +115,6 @@ mod tests {
               2026-11-22T03:12:06.123Z released         it is gone: pid 4800 (updater) unlocked it, or closed the file
               2026-11-22T03:12:06.123Z released         it is gone
         "#]]
-        .assert_eq(&format!("{named}{text}"));
+        .assert_eq(&format!("Timeline\n{named}{text}"));
     }
 }

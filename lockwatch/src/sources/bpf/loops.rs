@@ -69,7 +69,6 @@ mod tests {
 
     fn lock(kind: Kind, owner: u64, holders: Vec<HolderSeen>) -> LockSeen {
         LockSeen {
-            breaking: None,
             file: FILE,
             kind,
             mode: Mode::Read,

@@ -37,7 +37,7 @@ pub fn is_outdated(picture: &Picture) -> bool {
         let pids = holder.process.zip(lock.acquirer).map(|(holder, taker)| (holder.pid, taker.pid));
         pids.is_some_and(|(holder, taker)| holder == taker)
     };
-    let gone = |lock: &&LockSeen| !lives(lock, &picture.census);
+    let gone = |lock: &&LockSeen| !is_alive(lock, &picture.census);
     picture.locks.iter().filter(gone).any(|lock| lock.holders.iter().any(|holder| is_taker(lock, holder)))
 }
 
