@@ -31,6 +31,8 @@ pub struct Part {
     pub holders: Vec<(u32, &'static str)>,
     /// A descriptor that some holder must have.
     pub fd: Option<i32>,
+    /// For a lease that somebody breaks: what it must become.
+    pub breaking: Option<&'static str>,
     /// Who waits for it.
     pub waiters: Vec<u32>,
     /// Verdicts, cold and watched, where they are not the scene's.
@@ -63,6 +65,7 @@ impl Cast {
             acquirer: None,
             holders: Vec::new(),
             fd: None,
+            breaking: None,
             waiters: Vec::new(),
             verdicts: None,
         });
@@ -92,6 +95,11 @@ impl Cast {
     /// A descriptor that a holder must have.
     pub fn as_fd(self, fd: i32) -> Self {
         self.last(|part| part.fd = Some(fd))
+    }
+
+    /// It is a lease that must become this.
+    pub fn breaking(self, to: &'static str) -> Self {
+        self.last(|part| part.breaking = Some(to))
     }
 
     /// One of its waiters.

@@ -46,6 +46,8 @@ pub(super) fn faults(part: &Part, lock: &Value, expect: &str, says: &[&str]) -> 
     let mut waiters: Vec<u64> = part.waiters.iter().map(|pid| u64::from(*pid)).collect();
     waiters.sort_unstable();
     check("waiters", format!("{:?}", pids(&lock["waiters"])), format!("{waiters:?}"));
+    let breaking = lock["breaking"]["to"].as_str();
+    check("breaking to", breaking.unwrap_or("nothing").to_owned(), part.breaking.unwrap_or("nothing").to_owned());
     check("path", lock["file"]["path"].as_str().unwrap_or("none").to_owned(), part.path.display().to_string());
     check("deleted", lock["file"]["deleted"].to_string(), part.deleted.to_string());
     let state = lock["acquirer"]["state"].as_str().unwrap_or("unknown");
