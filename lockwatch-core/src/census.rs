@@ -41,7 +41,7 @@ impl Census {
     /// the lock; else it may be an innocent who got the number later, and nothing of it is shown.
     pub fn acquirer(&self, id: ProcessId, trace: Trace) -> Arc<Process> {
         let Some(living) = self.living.get(&id.pid).filter(|_| id.start.is_none() && !trace.holds) else {
-            return self.resolve(id);
+            return self.namesake(id, trace).unwrap_or_else(|| self.resolve(id));
         };
         let life = if born_later(living, trace) {
             self.absent(id, Some(living.id))
@@ -53,6 +53,17 @@ impl Census {
             ))
         };
         Arc::new(Process::unknown(id, life))
+    }
+
+    /// The dead acquirer whose number came back within a tick, so that a living process has its identity: it is told by
+    /// the order of lock, death and birth, where all three are known.
+    fn namesake(&self, id: ProcessId, trace: Trace) -> Option<Arc<Process>> {
+        let living = self.living.get(&id.pid).filter(|living| living.id == id)?;
+        let dead = self.dead.get(&id)?;
+        let Life::Dead(death) = &dead.life else { return None };
+        let (taken, died, born) = (trace.acquired_at?, death.at?, living.started_at?);
+        let life = Life::Dead(Death { number_reused_by: Some(living.id), ..death.clone() });
+        (taken <= died && died < born).then(|| Arc::new(Process { life, ..Process::clone(dead) }))
     }
 
     /// The life of a process that is not among the living. Another one under its number is proof of its death: a
@@ -150,5 +161,24 @@ mod tests {
         check(10, Trace { tenant: Some(None), ..trace }, "dead", false);
         check(12, trace, "dead", false);
         assert_eq!(census().acquirer(id(10, None), Trace { tenant: Some(None), ..trace }).life, reused(id(10, 500)));
+    }
+
+    #[test]
+    fn a_number_that_comes_back_within_a_tick_is_told_by_the_order_of_things() {
+        let at = |s: u64| Some(Timestamp(s * SECOND));
+        let check = |died: u64, born: u64, taken: Option<Timestamp>, expect: &str| {
+            let process = |life| Process { started_at: at(born), ..Process::unknown(id(10, 500), life) };
+            let death = Death { at: at(died), ..Death::default() };
+            let living = [(10, Arc::new(process(Life::Alive)))].into();
+            let dead = [(id(10, 500), Arc::new(process(Life::Dead(death))))].into();
+            let census = Census { living, dead, ..Census::default() };
+            let found = census.acquirer(id(10, 500), Trace { acquired_at: taken, ..Trace::default() });
+            assert_eq!(found.life.name(), expect, "died {died}, born {born}, taken {taken:?}");
+        };
+        check(51, 52, at(50), "dead");
+        check(51, 52, at(53), "alive");
+        check(51, 52, None, "alive");
+        // One that is dying still stands in /proc.
+        check(51, 49, at(50), "alive");
     }
 }
