@@ -29,6 +29,14 @@ pub struct Report {
     pub locks: Vec<LockReport>,
 }
 
+impl Report {
+    /// Whether a lock is called orphaned that descriptors keep: somebody who had it before may keep it in another way.
+    pub fn accuses_heirs(&self) -> bool {
+        let by_descriptors = |lock: &LockReport| lock.holders.iter().all(|holder| holder.via == Via::Fd);
+        self.locks.iter().any(|l| l.verdict == Verdict::Orphaned && l.kind != Kind::Posix && by_descriptors(l))
+    }
+}
+
 /// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {

@@ -28,7 +28,7 @@ use lockwatch_core::{
     report::{SourceState, SourceStatus},
 };
 
-use self::procfs::ProcfsOptions;
+use self::{bpf::Depth, procfs::ProcfsOptions};
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -43,16 +43,16 @@ pub enum SourceChoice {
 }
 
 /// Takes one picture, and tells how each source did. The error says why the chosen source cannot be used.
-pub fn take(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
-    let (mut picture, statuses) = take_one(choice, proc_root)?;
+pub fn take(choice: SourceChoice, proc_root: &Path, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
+    let (mut picture, statuses) = take_one(choice, proc_root, depth)?;
     picture.warnings.extend(remote::warning(&remote::mounts()));
     Ok((picture, statuses))
 }
 
-fn take_one(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
+fn take_one(choice: SourceChoice, proc_root: &Path, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
     let bpf = match choice {
         SourceChoice::Procfs => Err((SourceState::Unused, "not asked: --source procfs".to_owned())),
-        _ => bpf_look(proc_root).map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),
+        _ => bpf_look(proc_root, depth).map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),
     };
     match bpf {
         Ok(picture) => {
@@ -74,11 +74,11 @@ fn take_one(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<(Picture, 
     }
 }
 
-fn bpf_look(proc_root: &Path) -> anyhow::Result<Picture> {
+fn bpf_look(proc_root: &Path, depth: Depth) -> anyhow::Result<Picture> {
     if proc_root != Path::new("/proc") {
         bail!("it shows the running kernel, not {}", proc_root.display());
     }
-    bpf::Bpf::for_a_look()?.look()
+    bpf::Bpf::for_a_look()?.look(depth)
 }
 
 fn status(name: &'static str, state: SourceState, reason: Option<String>) -> SourceStatus {
@@ -96,9 +96,9 @@ mod tests {
 
     #[test]
     fn a_source_that_cannot_be_used_is_an_error_only_for_who_wants_it() {
-        let error = format!("{:#}", take(SourceChoice::Bpf, Path::new("/nonexistent")).unwrap_err());
+        let error = format!("{:#}", take(SourceChoice::Bpf, Path::new("/nonexistent"), Depth::Usual).unwrap_err());
         assert!(error.starts_with("the bpf source cannot be used: ") && error.contains("lockwatch doctor"), "{error}");
-        let (_, statuses) = take(SourceChoice::Procfs, Path::new("/proc")).unwrap();
+        let (_, statuses) = take(SourceChoice::Procfs, Path::new("/proc"), Depth::Usual).unwrap();
         let states: Vec<_> = statuses.iter().map(|s| (s.name, s.state)).collect();
         assert_eq!(states[0], ("bpf", SourceState::Unused));
         assert_eq!(states[1].0, "procfs");
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn no_proc_is_named() {
-        let error = format!("{:#}", take(SourceChoice::Procfs, Path::new("/nonexistent")).unwrap_err());
+        let error = format!("{:#}", take(SourceChoice::Procfs, Path::new("/nonexistent"), Depth::Usual).unwrap_err());
         assert!(error.contains("/nonexistent"), "{error}");
     }
 }

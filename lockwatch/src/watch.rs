@@ -51,7 +51,7 @@ use crate::{
     select,
     sources::{
         bpf::{
-            Bpf,
+            Bpf, Depth,
             events::{News, Token, decode},
             load::{Purpose, Way},
         },
@@ -117,6 +117,7 @@ struct Watcher<'a> {
     room: Arc<Semaphore>,
     lost: u64,
     look_due: bool,
+    depth: Depth,
 }
 
 impl<'a> Watcher<'a> {
@@ -149,6 +150,7 @@ impl<'a> Watcher<'a> {
             room: Arc::new(Semaphore::new(MOST_PIDFDS)),
             lost: 0,
             look_due: true,
+            depth: Depth::Usual,
         })
     }
 
@@ -298,8 +300,14 @@ impl<'a> Watcher<'a> {
     /// Says whether that was the end of what is followed.
     fn look(&mut self) -> Result<bool> {
         self.look_due = false;
-        self.table.see(self.bpf.look()?);
-        let report = self.report();
+        self.table.see(self.bpf.look(self.depth)?);
+        let mut report = self.report();
+        if self.depth == Depth::Usual && report.accuses_heirs() {
+            self.table.see(self.bpf.look(Depth::Thorough)?);
+            report = self.report();
+        }
+        // While it accuses, the usual look would only have to be done again.
+        self.depth = if report.accuses_heirs() { Depth::Thorough } else { Depth::Usual };
         self.concern = concern(&report);
         self.concern.extend(self.table.parties());
         for late in self.bpf.watch(self.concern.iter().copied())? {

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::sources::bpf::{
-    Bpf,
+    Bpf, Depth,
     load::{Purpose, Way, built},
 };
 
@@ -15,7 +15,7 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 fn look() -> Check {
-    match Bpf::for_a_look().and_then(|mut bpf| bpf.look()) {
+    match Bpf::for_a_look().and_then(|mut bpf| bpf.look(Depth::Usual)) {
         Ok(picture) => {
             let all = if picture.exact { "all" } else { "not all" };
             Check::ok("look", format!("{} locks found in the kernel's own list, {all} of them", picture.locks.len()))

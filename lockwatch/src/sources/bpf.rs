@@ -50,6 +50,16 @@ const NO_EXIST: u64 = 1;
 /// How many unseen locks are noted at most: half of the table, so that the probes keep room.
 const MOST_NOTES: usize = 1 << 16;
 
+/// How far a look goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Mappings, messages and rings are searched only for locks that no descriptor keeps.
+    Usual,
+    /// For those too that somebody else keeps than took them: before an heir is said to have nobody's lock, whoever else
+    /// keeps it must have been looked for.
+    Thorough,
+}
+
 /// The loaded programs.
 pub struct Bpf {
     ebpf: Ebpf,
@@ -138,20 +148,20 @@ impl Bpf {
     }
 
     /// Everything that is, now.
-    pub fn look(&mut self) -> Result<Picture> {
-        let mut picture = self.look_once()?;
+    pub fn look(&mut self, depth: Depth) -> Result<Picture> {
+        let mut picture = self.look_once(depth)?;
         if picture::is_outdated(&picture) {
             // What such a process left, and to whom, happened since the descriptors were visited.
-            picture = self.look_once()?;
+            picture = self.look_once(depth)?;
         }
         confirm(&mut picture, Path::new("/proc"));
         Ok(picture)
     }
 
-    fn look_once(&mut self) -> Result<Picture> {
+    fn look_once(&mut self, depth: Depth) -> Result<Picture> {
         let began = Clock::read().boot_ns();
         let watch = Instant::now();
-        let (walked, fds, found) = self.survey()?;
+        let (walked, fds, found) = self.survey(depth)?;
         log::info!("surveyed {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
         if self.attached.is_some() {
             self.sweep(&walked, began)?;
@@ -167,17 +177,17 @@ impl Bpf {
     }
 
     /// The locks, the descriptors of their files, and whatever keeps those that no descriptor does.
-    fn survey(&mut self) -> Result<(Walked, Table, Found)> {
+    fn survey(&mut self, depth: Depth) -> Result<(Walked, Table, Found)> {
         let (mut walked, mut fds) = self.walk()?;
         if picture::is_torn(&walked, &fds) {
             // Released in between, most likely: what is still without a holder after a second look is hidden.
             (walked, fds) = self.walk()?;
         }
-        let mut found = self.search(&mut walked, &fds)?;
-        if !picture::hidden(&walked, &fds).keys().all(|file| found.explains(*file)) {
+        let mut found = self.search(&mut walked, &fds, depth)?;
+        if !picture::hidden(&walked, &fds, Depth::Usual).keys().all(|file| found.explains(*file)) {
             // What is received while we look is met neither as a message nor as a descriptor.
             (walked, fds) = self.walk()?;
-            found = self.search(&mut walked, &fds)?;
+            found = self.search(&mut walked, &fds, depth)?;
         }
         Ok((walked, fds, found))
     }
@@ -192,10 +202,10 @@ impl Bpf {
         Ok((walked, fds))
     }
 
-    /// Searches everywhere else for the open files that no descriptor shows, and leaves out locks that were released
+    /// Searches everywhere else for the open files that no descriptor shows, or that are in doubt, and leaves out locks that were released
     /// meanwhile. Free of cost if there are none.
-    fn search(&mut self, walked: &mut Walked, fds: &Table) -> Result<Found> {
-        let files = picture::hidden(walked, fds);
+    fn search(&mut self, walked: &mut Walked, fds: &Table, depth: Depth) -> Result<Found> {
+        let files = picture::hidden(walked, fds, depth);
         if files.is_empty() {
             return Ok(Found::default());
         }

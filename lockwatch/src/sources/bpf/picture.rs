@@ -11,6 +11,7 @@ use lockwatch_core::{
 };
 
 use super::{
+    Depth,
     convert::{file_id, kind_of, mode_of, process_id},
     fds::Table,
     hidden::{Found, Wanted},
@@ -35,11 +36,15 @@ pub fn is_outdated(picture: &Picture) -> bool {
     picture.locks.iter().filter(gone).any(|lock| lock.holders.iter().any(|holder| is_taker(lock, holder)))
 }
 
-/// The open files that have a lock and no descriptor. A POSIX lock is none of theirs: it belongs to a file table, and
+/// The open files that have a lock and no descriptor, and if asked those of which neither the taker has one nor
+/// whoever opened the file. A POSIX lock is none of theirs: it belongs to a file table, and
 /// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
-pub fn hidden(walked: &Walked, fds: &Table) -> Wanted {
-    let of_a_file = |record: &&WalkRecord| record.lock.kind != kind::POSIX && fds.holders_of(record).next().is_none();
-    walked.locks().filter(of_a_file).map(|record| (record.file, record.lock.inode)).collect()
+pub fn hidden(walked: &Walked, fds: &Table, depth: Depth) -> Wanted {
+    let is_hidden = |record: &&WalkRecord| {
+        let settles = |fd: &FdRecord| depth == Depth::Usual || fd.process.pid == record.pid || fd.opened != 0;
+        record.lock.kind != kind::POSIX && !fds.holders_of(record).any(settles)
+    };
+    walked.locks().filter(is_hidden).map(|record| (record.file, record.lock.inode)).collect()
 }
 
 /// Joins them all with what `/proc` says of the processes.
@@ -96,7 +101,7 @@ fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: 
         detail: None,
     };
     let mut holders: Vec<HolderSeen> = descriptors.map(holder).collect();
-    if holders.is_empty() && record.lock.kind != kind::POSIX {
+    if record.lock.kind != kind::POSIX {
         for (process, holder) in found.holders_of(record.file) {
             people.meet(&process);
             holders.push(holder);
