@@ -131,6 +131,11 @@ impl Mounts {
         self.points.iter().filter(|(_, device)| of_type(device)).map(|(point, _)| Text::new(point)).min()
     }
 
+    /// Whether something is mounted at this very path.
+    pub fn is_point(&self, path: &[u8]) -> bool {
+        self.points.contains_key(path)
+    }
+
     /// What an absolute path without links leads through.
     pub fn way(&self, path: &[u8]) -> Option<Way> {
         let ends = (0..path.len()).filter(|at| path[*at] == b'/').map(|at| &path[..at.max(1)]).chain([path]);

@@ -38,13 +38,15 @@ pub struct Places<'a> {
     /// By the inode number of the mount namespace, and the root in it: mountinfo shows what is below that.
     others: HashMap<(u64, PathBuf), Mounts>,
     types: HashMap<Device, Text>,
+    /// The directory of the last path that was tried from here: many locks stand side by side.
+    near: Option<(Vec<u8>, OwnedFd)>,
 }
 
 impl<'a> Places<'a> {
     /// Seen from here, with procfs at `root`.
     pub fn new(root: &'a Path) -> Self {
         let ours = Mounts::parse(&std::fs::read(root.join("self/mountinfo")).unwrap_or_default());
-        Self { root, ours, others: HashMap::new(), types: HashMap::new() }
+        Self { root, ours, others: HashMap::new(), types: HashMap::new(), near: None }
     }
 
     /// The mounts of a process.
@@ -82,8 +84,7 @@ impl<'a> Places<'a> {
     pub fn settle(&mut self, file: FileId, names: &[Name]) -> FileSeen {
         let fs = self.fs(file.device, names.first().map(|name| name.pid));
         let seen = FileSeen { fs, ..FileSeen::default() };
-        let here = |name: &&Name| leads(None, name.text.as_bytes(), file, &self.ours);
-        if let Some(name) = names.iter().find(here) {
+        if let Some(name) = names.iter().find(|name| self.leads_here(name.text.as_bytes(), file)) {
             return FileSeen { path: Some(name.text.clone()), ..seen };
         }
         for name in names {
@@ -105,6 +106,25 @@ impl<'a> Places<'a> {
             }
         }
         FileSeen { label: names.iter().find_map(label), ..seen }
+    }
+}
+
+impl Places<'_> {
+    /// Whether a path leads to this file from here.
+    fn leads_here(&mut self, path: &[u8], file: FileId) -> bool {
+        let Some(slash) = path.iter().rposition(|byte| *byte == b'/') else { return false };
+        let (dir, name) = (&path[..slash.max(1)], &path[slash + 1..]);
+        if self.near.as_ref().is_none_or(|(near, _)| near != dir) {
+            let far = self.ours.way(dir).is_none_or(|way| way.far);
+            let open = || openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
+            self.near = if far { None } else { open().map(|fd| (dir.to_owned(), fd)) };
+        }
+        match &self.near {
+            Some((_, dir)) if !name.is_empty() && !self.ours.is_point(path) => {
+                mounts::identity(dir, name, AtFlags::SYMLINK_NOFOLLOW, &self.ours).is_ok_and(|found| found == file)
+            }
+            _ => leads(None, path, file, &self.ours),
+        }
     }
 }
 

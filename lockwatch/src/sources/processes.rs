@@ -63,11 +63,6 @@ pub(super) fn read(dir: &ProcDir, pid: u32, clock: &Clock) -> Option<Process> {
     Some(process.with_origin(cgroup::parse(&dir.read("cgroup").unwrap_or_default())))
 }
 
-/// Whether the number still belongs to this process, be it alive, dying, or dead and not yet waited for.
-pub fn is_still(process: ProcessId) -> bool {
-    own_stat(process).is_some()
-}
-
 /// Whether the process is on its way out, or gone: PF_EXITING is set before any exit tracepoint fires (kernel/exit.c
 /// do_exit, 6.18).
 pub fn is_exiting(process: ProcessId) -> bool {
@@ -302,8 +297,8 @@ mod tests {
         assert_eq!(seen.parent, Some(std::process::id()));
         assert!(births(Path::new(REAL)).contains(&(child.id(), seen.id.start.unwrap())));
         let stranger = ProcessId { start: Some(StartTime(0)), ..seen.id };
-        assert!(is_still(seen.id) && !is_exiting(seen.id));
-        assert!(!is_still(stranger) && is_exiting(stranger));
+        assert!(!is_exiting(seen.id));
+        assert!(is_exiting(stranger));
         child.kill().unwrap();
         // Until it is waited for it is a zombie, so its number is still listed; then it is gone.
         child.wait().unwrap();
@@ -318,7 +313,7 @@ mod tests {
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), flags).unwrap();
         assert_eq!(process(Path::new(REAL), child.id(), &Clock::read()), None);
         let id = ProcessId { pid: child.id(), start: None };
-        assert!(is_still(id) && is_exiting(id));
+        assert!(is_exiting(id));
         child.wait().unwrap();
     }
 

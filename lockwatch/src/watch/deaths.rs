@@ -11,7 +11,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::sources::processes;
 
-/// Waits until nothing of the process is left. Must be polled within a runtime that has its I/O driver on.
+/// Waits until nothing of a process that is on its way out is left. Must be polled within a runtime that has its I/O driver on.
 pub async fn through(process: ProcessId) -> io::Result<()> {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -19,8 +19,8 @@ pub async fn through(process: ProcessId) -> io::Result<()> {
         Err(rustix::io::Errno::SRCH) => return Ok(()), // reaped already
         Err(error) => return Err(error.into()),
     };
-    if !processes::is_still(process) {
-        return Ok(()); // reaped, and the number given to another
+    if !processes::is_exiting(process) {
+        return Ok(()); // reaped, and the number given to another, perhaps within a tick
     }
     poll(pidfd)?.readable().await?.retain_ready();
     Ok(())
