@@ -111,7 +111,7 @@ fn loop_devices() {
     let scene = Scene::new();
     let path = scene.pages("lock");
     let mut locker = taken(&scene, &path, "flock 9 ex");
-    let device = locker.attach_loop(3);
+    let device = locker.attach_loop(9);
     locker.kill();
     let name = device.name.display();
     let expect = format!("loop device {name} (losetup -d {name} detaches it)");

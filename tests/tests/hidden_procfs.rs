@@ -136,7 +136,7 @@ fn a_loop_device_is_a_holder() {
     let scene = Scene::new();
     let path = scene.pages("lock");
     let mut locker = taken(&scene, &path, "flock 9 ex");
-    let device = locker.attach_loop(3);
+    let device = locker.attach_loop(9);
     locker.kill();
     let (lock, holders) = look(&path);
     assert_eq!(holders, ["null kernel"]);
