@@ -7,6 +7,8 @@ pub(crate) mod look;
 pub(crate) mod proc_locks;
 pub(crate) mod process;
 pub(crate) mod program;
+pub(crate) mod ready_made;
+pub(crate) mod resident;
 pub(crate) mod scene;
 pub(crate) mod until;
 pub(crate) mod watcher;

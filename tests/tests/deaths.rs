@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockwatch_tests::{Locker, Scene, Watcher, left_out, locker::words::encode, lockwatch, needs_bpf, sys};
+use lockwatch_tests::{
+    Locker, Scene, Watcher, ghost, left_out, locker::words::encode, lockwatch, needs_bpf, sys, taken,
+};
 use serde_json::{Value, json};
 
 /// tp_btf and raw tracepoints see all; the classic ones need tracefs.
@@ -18,9 +20,7 @@ fn death(way: &str, end: impl Fn(&Scene, Locker)) -> Value {
     let scene = Scene::new();
     let path = scene.file("lock");
     let trace = Watcher::trace_by(way, &path);
-    let mut locker = scene.locker();
-    locker.open(&path, "rw as 9");
-    locker.tell("flock 9 ex");
+    let locker = taken(&scene, &path, "flock 9 ex");
     let pid = locker.pid();
     end(&scene, locker);
     let event = trace.wait_for("process_exit", |event| event.is("process_exit") && event.by(pid));
@@ -183,12 +183,8 @@ fn the_story_says_how_it_died() {
     let scene = Scene::new();
     let path = scene.file("lock");
     let watcher = Watcher::orphans(&[&path]);
-    let mut parent = scene.locker();
-    parent.open(&path, "rw as 9");
-    parent.tell("flock 9 ex");
-    let _heir = parent.spawn("sleep 60");
-    let pid = parent.kill();
-    let orphaned = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
+    let (pid, _heir) = ghost(&scene, &path);
+    let orphaned = watcher.wait_about("orphaned", &path);
     let evidence = orphaned.json["lock"]["evidence"].to_string();
     let expect = format!("pid {pid} (locker) was killed by SIGKILL from pid {} ({})", std::process::id(), comm());
     assert!(evidence.contains(&expect), "no {expect:?} in {evidence}");

@@ -4,14 +4,13 @@
 
 use std::{
     ffi::OsStr,
-    fs,
     io::Read,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
-    process::{Command, Stdio},
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    process::Stdio,
 };
 
 use lockwatch_tests::{
-    Scene, contract, items, lockwatch, lockwatch_command, lockwatch_path, needs_root, only, sources,
+    Run, Scene, ghost, items, lockwatch, lockwatch_command, needs_root, only, plain, run, sources, taken,
 };
 use serde_json::Value;
 
@@ -40,9 +39,7 @@ fn wrong_usage_ends_with_2() {
 fn a_closed_pipe_is_quiet() {
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("flock 3 ex");
+    let _locker = taken(&scene, &path, "flock 9 ex");
     for args in [&["list"][..], &["list", "--json"], &["list", "--ndjson"], &["doctor"]] {
         let (read, write) = rustix::pipe::pipe().unwrap();
         drop(read);
@@ -75,9 +72,7 @@ fn hostile_names_disturb_nothing() {
         for name in HOSTILE {
             let scene = Scene::new();
             let path = scene.file(OsStr::from_bytes(name));
-            let mut locker = scene.locker();
-            locker.open(&path, "rw");
-            locker.tell("flock 3 ex");
+            let _locker = taken(&scene, &path, "flock 9 ex");
 
             let bytes = path.as_os_str().as_bytes();
             let file = only(source, &path)["file"].clone();
@@ -118,13 +113,8 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// An ordinary user's run, of a copy of the program that this user can reach.
-fn as_nobody(scene: &Scene) -> Command {
-    let copy = scene.path("lockwatch");
-    fs::copy(lockwatch_path(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(copy);
-    command.uid(65534).gid(65534).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
+fn as_nobody(scene: &Scene, args: &[&OsStr]) -> Run {
+    run(plain(scene.lockwatch()).uid(65534).gid(65534).args(args))
 }
 
 #[test]
@@ -134,16 +124,10 @@ fn an_ordinary_user_is_told_what_is_hidden() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut parent = scene.locker();
-    parent.open(&path, "rw");
-    parent.tell("flock 3 ex");
-    let _heir = parent.spawn("sleep 60");
-    let acquirer = parent.kill();
+    let (acquirer, _heir) = ghost(&scene, &path);
 
-    let output = as_nobody(&scene).args(["list", "--json"]).arg(&path).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0]);
+    let args = [OsStr::new("list"), OsStr::new("--json"), path.as_os_str()];
+    let document = as_nobody(&scene, &args).document();
     assert_eq!(document["exact"], false, "{document:#}");
     assert!(!items(&document["warnings"]).is_empty(), "nothing says why: {document:#}");
     let bpf = items(&document["sources"]).iter().find(|source| source["name"] == "bpf").unwrap();
@@ -161,10 +145,9 @@ fn a_source_that_was_asked_for_and_is_denied_is_a_failure() {
         return;
     }
     let scene = Scene::new();
-    let output = as_nobody(&scene).args(["list", "--source", "bpf"]).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(!stderr.is_empty() && output.stdout.is_empty(), "{stderr}");
+    let run = as_nobody(&scene, &["list", "--source", "bpf"].map(OsStr::new));
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(!run.stderr.is_empty() && run.stdout.is_empty(), "{}", run.stderr);
 }
 
 #[test]

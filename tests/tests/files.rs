@@ -5,26 +5,21 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     os::{
         fd::{FromRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::Path,
-    process::{ChildStdin, Command, Stdio},
 };
 
 use lockwatch_tests::{
-    Process, Run, Scene, contract, document_of, items, left_out, list, lockwatch_path, needs_program, needs_root, only,
-    sources, sys,
+    Resident, Run, Scene, document_of, items, left_out, list, lockwatch_path, needs_program, needs_root, only, plain,
+    run, sources, sys, taken,
 };
 use serde_json::Value;
 
-/// A shell in a mount namespace of its own, that has done its work and waits; it ends with its standard input.
-struct Inside {
-    process: Process,
-    _stdin: ChildStdin,
-}
+/// A shell in a mount namespace of its own, that has done its work and waits.
+struct Inside(Resident);
 
 impl Inside {
     /// Runs `script` in `dir`. `None`, said loudly, where it fails.
@@ -32,50 +27,32 @@ impl Inside {
         if !needs_root(name) || !needs_program(name, "unshare") || !needs_program(name, "perl") {
             return None;
         }
-        let mut child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-ec"])
-            .arg(format!("{script}\necho ready; read x"))
-            .current_dir(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let process = Process::of_child(child);
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        if line != "ready\n" {
-            left_out(name, &format!("its mounts cannot be made here ({line:?})"));
-            return None;
+        let mut unshare = plain("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-ec"]).arg(format!("{script}\necho ready; read x"));
+        match Resident::start(unshare.current_dir(dir)) {
+            Ok(resident) => Some(Self(resident)),
+            Err(said) => {
+                left_out(name, &format!("its mounts cannot be made here ({said:?})"));
+                None
+            }
         }
-        Some(Self { process, _stdin: stdin })
     }
 
-    /// A command in that mount namespace.
-    fn run(&self, program: &Path, args: &[&str]) -> Run {
-        let output = Command::new("nsenter")
-            .args(["--mount", "--target", &self.process.pid().to_string()])
-            .arg(program)
-            .args(args)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Run { code: output.status.code(), stdout: output.stdout, stderr }
+    /// lockwatch in that mount namespace.
+    fn run(&self, args: &[&str]) -> Run {
+        let target = self.0.pid().to_string();
+        run(plain("nsenter").args(["--mount", "--target", &target]).arg(lockwatch_path()).args(args))
     }
 
     /// The locks of a file, as seen in there.
     fn list(&self, source: &str, path: &Path) -> Vec<Value> {
-        let document =
-            self.run(&lockwatch_path(), &["list", "--json", "--source", source, path.to_str().unwrap()]).json();
-        assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0], "{document:#}");
+        let document = self.run(&["list", "--json", "--source", source, path.to_str().unwrap()]).document();
         items(&document["locks"]).to_vec()
     }
 
     /// What is seen from outside of the locks that a process in there has.
     fn seen_outside(&self, source: &str) -> Vec<Value> {
-        let pid = self.process.pid().to_string();
+        let pid = self.0.pid().to_string();
         items(&document_of(["list", "--json", "--source", source, "--pid", &pid])["locks"]).to_vec()
     }
 }
@@ -92,9 +69,7 @@ fn path_is(lock: &Value, path: Option<&Path>, deleted: Option<bool>) {
 fn a_deleted_file_keeps_its_name_and_the_new_one_is_another() {
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("flock 3 ex");
+    let locker = taken(&scene, &path, "flock 9 ex");
     let pid = locker.pid().to_string();
     fs::remove_file(&path).unwrap();
     for again in [false, true] {
@@ -116,9 +91,7 @@ fn any_link_selects_and_a_living_one_is_shown() {
     fs::hard_link(&one, &two).unwrap();
     let symlink = scene.path("symlink");
     std::os::unix::fs::symlink(&two, &symlink).unwrap();
-    let mut locker = scene.locker();
-    locker.open(&one, "rw");
-    locker.tell("flock 3 ex");
+    let _locker = taken(&scene, &one, "flock 9 ex");
     for source in sources("any_link_selects_and_a_living_one_is_shown") {
         for path in [&one, &two, &symlink] {
             path_is(&only(source, path), Some(&one), Some(false));
@@ -202,8 +175,8 @@ fn a_detached_or_hidden_file_has_no_path() {
         fs::create_dir(scene.path("dir")).unwrap();
         let Some(inside) = Inside::start(name, scene.dir(), script) else { return };
         for source in sources(name) {
-            let pid = inside.process.pid().to_string();
-            let run = inside.run(&lockwatch_path(), &["list", "--json", "--source", source, "--pid", &pid]);
+            let pid = inside.0.pid().to_string();
+            let run = inside.run(&["list", "--json", "--source", source, "--pid", &pid]);
             for lock in [&items(&run.json()["locks"])[0], &inside.seen_outside(source)[0]] {
                 assert!(lock["file"]["path"].is_null() && lock["file"]["reach"].is_null(), "{script}: {lock:#}");
             }
@@ -287,7 +260,7 @@ fn looking_at_a_path_breaks_no_lease() {
     let path = scene.path("merged/lock");
     for source in sources(name) {
         for command in ["list", "explain"] {
-            let run = inside.run(&lockwatch_path(), &[command, "--source", source, path.to_str().unwrap()]);
+            let run = inside.run(&[command, "--source", source, path.to_str().unwrap()]);
             assert!(run.text().contains("lease"), "{command}: {} {}", run.text(), run.stderr);
         }
         let locks = inside.list(source, &path);
@@ -310,22 +283,9 @@ fn a_chrooted_process_has_the_path_of_our_root() {
     let scene = Scene::new();
     fs::create_dir(scene.path("root")).unwrap();
     let path = scene.path("root/lock");
-    let mut child = Command::new("perl")
-        .args([
-            "-e",
-            "chroot $ARGV[0] or die; chdir '/'; open(F, '>', '/lock') or die; flock(F, 2) or die; \
-                      $| = 1; print \"ready\\n\"; <STDIN>",
-        ])
-        .arg(scene.path("root"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (_stdin, stdout) = (child.stdin.take(), child.stdout.take().unwrap());
-    let _process = Process::of_child(child);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
+    let script = "chroot $ARGV[0] or die; chdir '/'; open(F, '>', '/lock') or die; flock(F, 2) or die; \
+                  $| = 1; print \"ready\\n\"; <STDIN>";
+    let _chrooted = Resident::start(plain("perl").args(["-e", script]).arg(scene.path("root"))).unwrap();
     for source in sources(name) {
         path_is(&only(source, &path), Some(&path), Some(false));
     }

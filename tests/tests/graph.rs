@@ -8,7 +8,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lockwatch_tests::{Locker, Run, Scene, Watcher, items, list, lockwatch, needs_bpf, needs_program, only, sources};
+use lockwatch_tests::{
+    Locker, Run, Scene, Watcher, items, list, lockwatch, needs_bpf, needs_program, only, sources, taken,
+};
 use roxmltree::Document;
 use serde_json::Value;
 
@@ -150,7 +152,7 @@ fn a_deadlock_becomes_hot_and_ends_with_one_of_it() {
     let watcher = Watcher::orphans(&files);
     for file in &files {
         // Somebody must have waited for hot_after (5 s): the watcher's own clock, nothing to be hurried here.
-        let hot = watcher.wait_for("hot", |event| event.is("hot") && event.about(file));
+        let hot = watcher.wait_about("hot", file);
         assert_eq!(hot.json["lock"]["deadlock"], true, "{:#}", hot.json);
         let lock = only("bpf", file);
         assert_eq!((&lock["deadlock"], &lock["hot"]), (&true.into(), &true.into()), "{lock:#}");
@@ -250,9 +252,7 @@ fn locks_that_nobody_waits_for_are_shown_on_demand() {
     for source in sources("locks_that_nobody_waits_for_are_shown_on_demand") {
         let scene = Scene::new();
         let file = scene.file("idle");
-        let mut one = scene.locker();
-        one.open(&file, "rw as 9");
-        one.tell("flock 9 ex");
+        let one = taken(&scene, &file, "flock 9 ex");
         assert!(items(&json(source, &file)["nodes"]).is_empty(), "{source}");
         let args = ["graph", "--json", "--all", "--source", source].map(OsStr::new);
         let all = lockwatch(args.into_iter().chain([file.as_os_str()])).json();

@@ -5,20 +5,10 @@
 use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use lockwatch_tests::{Locker, Scene, items, locker::words::encode, needs_bpf, needs_loop, only, proc_locks_of, until};
-
-/// A locker that has the file open as fd 3, and its lock.
-fn locked(scene: &Scene, lock: &str) -> (PathBuf, Locker) {
-    let path = scene.path("lock");
-    fs::write(&path, vec![0; 1 << 16]).unwrap();
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell(lock);
-    (path, locker)
-}
+use lockwatch_tests::{Scene, becomes_free, items, locker::words::encode, needs_bpf, needs_loop, only, taken};
 
 /// The only lock of the file is orphaned for this cause, and kept by this alone: `pid via`. Its detail.
 fn orphaned(path: &Path, cause: &str, holder: &str) -> String {
@@ -41,9 +31,10 @@ fn messages_in_flight() {
     if !needs_bpf("messages_in_flight") {
         return;
     }
-    for (kind, lock, before) in [("dgram", "flock 3 ex", 0), ("dgram", "flock 3 sh", 2), ("stream", "flock 3 ex", 0)] {
+    for (kind, lock, before) in [("dgram", "flock 9 ex", 0), ("dgram", "flock 9 sh", 2), ("stream", "flock 9 ex", 0)] {
         let scene = Scene::new();
-        let (path, mut sender) = locked(&scene, lock);
+        let path = scene.pages("lock");
+        let mut sender = taken(&scene, &path, lock);
         let socket = scene.socket();
         let name = encode(socket.as_os_str().as_bytes());
         let mut receiver = scene.locker();
@@ -53,7 +44,7 @@ fn messages_in_flight() {
             other.open(Path::new("/dev/null"), "ro");
             (0..before).for_each(|_| drop(other.tell(&format!("sendfd 3 {name} {kind}"))));
         }
-        sender.tell(&format!("sendfd 3 {name} {kind}"));
+        sender.tell(&format!("sendfd 9 {name} {kind}"));
         sender.kill();
         let pid = receiver.pid();
         let queue = if kind == "stream" { "a connection not yet accepted from unix socket" } else { "unix socket" };
@@ -72,12 +63,13 @@ fn a_received_message_is_a_descriptor() {
         return;
     }
     let scene = Scene::new();
-    let (path, mut sender) = locked(&scene, "flock 3 ex");
+    let path = scene.pages("lock");
+    let mut sender = taken(&scene, &path, "flock 9 ex");
     let name = encode(scene.socket().as_os_str().as_bytes());
     let mut receiver = scene.locker();
     let inbox: i32 = receiver.number(&format!("bind {name} dgram"));
-    sender.tell(&format!("sendfd 3 {name} dgram"));
-    sender.tell("close 3");
+    sender.tell(&format!("sendfd 9 {name} dgram"));
+    sender.tell("close 9");
     let via = || {
         let lock = only("bpf", &path);
         (lock["verdict"].as_str().unwrap().to_owned(), lock["holders"][0]["via"].as_str().unwrap().to_owned())
@@ -87,7 +79,7 @@ fn a_received_message_is_a_descriptor() {
     receiver.tell(&format!("recvfd {inbox} as 7"));
     assert_eq!(via(), ("unknown".to_owned(), "fd".to_owned()));
     receiver.tell("close 7");
-    until("the lock is gone", || proc_locks_of(&path).is_empty().then_some(()));
+    becomes_free(&path);
 }
 
 #[test]
@@ -95,12 +87,13 @@ fn mappings_and_rings_of_an_heir() {
     if !needs_bpf("mappings_and_rings_of_an_heir") {
         return;
     }
-    for (how, cause, via) in [("mmap 3", "mapped", "mapping"), ("uring 3", "io_uring", "io_uring")] {
+    for (how, cause, via) in [("mmap 9", "mapped", "mapping"), ("uring 9", "io_uring", "io_uring")] {
         let scene = Scene::new();
-        let (path, mut locker) = locked(&scene, "flock 3 ex");
+        let path = scene.pages("lock");
+        let mut locker = taken(&scene, &path, "flock 9 ex");
         let mut heir = locker.fork(&scene);
         let place: u64 = heir.number(how);
-        heir.tell("close 3");
+        heir.tell("close 9");
         locker.kill();
         let detail = orphaned(&path, cause, &format!("{} {via}", heir.pid()));
         match via {
@@ -116,7 +109,8 @@ fn loop_devices() {
         return;
     }
     let scene = Scene::new();
-    let (path, mut locker) = locked(&scene, "flock 3 ex");
+    let path = scene.pages("lock");
+    let mut locker = taken(&scene, &path, "flock 9 ex");
     let device = locker.attach_loop(3);
     locker.kill();
     let name = device.name.display();
@@ -130,7 +124,8 @@ fn a_shared_file_table() {
         return;
     }
     let scene = Scene::new();
-    let (path, mut locker) = locked(&scene, "posix 3 w 0 9");
+    let path = scene.pages("lock");
+    let mut locker = taken(&scene, &path, "posix 9 w 0 9");
     let sharer = locker.clone_files(&scene);
     locker.kill();
     let detail = orphaned(&path, "shared_files", &format!("{} fd", sharer.pid()));

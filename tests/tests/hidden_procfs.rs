@@ -6,23 +6,11 @@
 use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use lockwatch_tests::{
-    Locker, Scene, items, locker::words::encode, needs_loop, needs_root, only, proc_locks_of, until,
-};
+use lockwatch_tests::{Scene, becomes_free, items, locker::words::encode, needs_loop, needs_root, only, opened, taken};
 use serde_json::Value;
-
-/// A locker that has the file open as fd 3, and its lock.
-fn locked(scene: &Scene, lock: &str) -> (PathBuf, Locker) {
-    let path = scene.path("lock");
-    fs::write(&path, vec![0; 1 << 16]).unwrap();
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell(lock);
-    (path, locker)
-}
 
 /// The only lock of the file: its holders as `pid via`, sorted, after what must be true of every answer.
 fn look(path: &Path) -> (Value, Vec<String>) {
@@ -48,11 +36,6 @@ fn closed_to_all() -> bool {
     fs::read_dir("/proc/1/fd").is_err()
 }
 
-/// Another lockwatch on this host may be looking at it just now, through a duplicate.
-fn becomes_free(path: &Path) {
-    until("the lock is gone", || proc_locks_of(path).is_empty().then_some(()));
-}
-
 fn detail(lock: &Value) -> &str {
     lock["holders"][0]["detail"].as_str().unwrap()
 }
@@ -62,14 +45,15 @@ fn a_message_in_flight_is_a_holder_and_arrives() {
     if !needs_root("a_message_in_flight_is_a_holder_and_arrives") {
         return;
     }
-    for (kind, lock) in [("dgram", "flock 3 ex"), ("dgram", "ofd 3 w 0 9"), ("dgram", "lease 3 w")] {
+    for (kind, lock) in [("dgram", "flock 9 ex"), ("dgram", "ofd 9 w 0 9"), ("dgram", "lease 9 w")] {
         let scene = Scene::new();
-        let (path, mut sender) = locked(&scene, lock);
+        let path = scene.pages("lock");
+        let mut sender = taken(&scene, &path, lock);
         let socket = scene.socket();
         let name = encode(socket.as_os_str().as_bytes());
         let mut receiver = scene.locker();
         let inbox: i32 = receiver.number(&format!("bind {name} {kind}"));
-        sender.tell(&format!("sendfd 3 {name} {kind}"));
+        sender.tell(&format!("sendfd 9 {name} {kind}"));
         let sender = sender.exit(0);
         let pid = receiver.pid();
         for _ in 0..3 {
@@ -99,10 +83,11 @@ fn a_mapping_is_a_holder() {
         return;
     }
     let scene = Scene::new();
-    let (path, mut locker) = locked(&scene, "flock 3 sh");
+    let path = scene.pages("lock");
+    let mut locker = taken(&scene, &path, "flock 9 sh");
     let mut heir = locker.fork(&scene);
-    let address: usize = heir.number("mmap 3");
-    heir.tell("close 3");
+    let address: usize = heir.number("mmap 9");
+    heir.tell("close 9");
     locker.kill();
     let (lock, holders) = look(&path);
     assert_eq!(holders, [format!("{} mapping", heir.pid())]);
@@ -117,11 +102,11 @@ fn a_descriptor_explains_a_lock_and_a_mapping_beside_it_does_not_matter() {
         return;
     }
     let scene = Scene::new();
-    let (path, locker) = locked(&scene, "flock 3 ex");
-    let mut other = scene.locker();
-    other.open(&path, "rw");
-    other.tell("mmap 3");
-    other.tell("close 3");
+    let path = scene.pages("lock");
+    let locker = taken(&scene, &path, "flock 9 ex");
+    let mut other = opened(&scene, &path);
+    other.tell("mmap 9");
+    other.tell("close 9");
     assert_eq!(look(&path).1, [format!("{} fd", locker.pid())]);
 }
 
@@ -131,10 +116,11 @@ fn a_registered_file_is_a_holder() {
         return;
     }
     let scene = Scene::new();
-    let (path, mut locker) = locked(&scene, "flock 3 ex");
+    let path = scene.pages("lock");
+    let mut locker = taken(&scene, &path, "flock 9 ex");
     let mut heir = locker.fork(&scene);
-    let ring: i32 = heir.number("uring 3");
-    heir.tell("close 3");
+    let ring: i32 = heir.number("uring 9");
+    heir.tell("close 9");
     locker.kill();
     let (lock, holders) = look(&path);
     assert_eq!(holders, [format!("{} io_uring", heir.pid())]);
@@ -148,7 +134,8 @@ fn a_loop_device_is_a_holder() {
         return;
     }
     let scene = Scene::new();
-    let (path, mut locker) = locked(&scene, "flock 3 ex");
+    let path = scene.pages("lock");
+    let mut locker = taken(&scene, &path, "flock 9 ex");
     let device = locker.attach_loop(3);
     locker.kill();
     let (lock, holders) = look(&path);
@@ -162,9 +149,10 @@ fn who_shares_the_table_holds_its_posix_locks() {
     if !needs_root("who_shares_the_table_holds_its_posix_locks") {
         return;
     }
-    for lock in ["posix 3 w 0 9", "flock 3 ex"] {
+    for lock in ["posix 9 w 0 9", "flock 9 ex"] {
         let scene = Scene::new();
-        let (path, mut locker) = locked(&scene, lock);
+        let path = scene.pages("lock");
+        let mut locker = taken(&scene, &path, lock);
         let sharer = locker.clone_files(&scene);
         let both = |mut pids: Vec<String>| {
             pids.sort();

@@ -85,11 +85,11 @@ fn a_lease_of_the_dead_is_judged_like_any_lock() {
     let mut taker = taken(&scene, &path, "rw as 9", "lease 9 w");
     let mut heir = taker.spawn("sleep 60");
     taker.kill();
-    let orphaned = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
+    let orphaned = watcher.wait_about("orphaned", &path);
     assert_eq!(verdict(&orphaned.json["lock"]), "orphaned/leaked", "{:#}", orphaned.json);
     let mut comer = scene.locker();
     let wait = comer.wait_for(&path, &format!("break {} w", word(&path)));
-    let hot = watcher.wait_for("hot", |event| event.is("hot") && event.about(&path));
+    let hot = watcher.wait_about("hot", &path);
     assert_eq!(hot.json["lock"]["breaking"]["to"], "none", "{:#}", hot.json);
     assert_eq!(pids(&hot.json["lock"]["waiters"]), [u64::from(comer.pid())], "{:#}", hot.json);
     heir.kill();
@@ -108,9 +108,9 @@ fn a_lease_that_ends_with_a_descriptor_is_noticed() {
     let mut taker = taken(&scene, &path, "rw as 9", "lease 9 w");
     let mut heir = taker.fork(&scene);
     taker.kill();
-    watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
+    watcher.wait_about("orphaned", &path);
     heir.tell("close 9");
-    watcher.wait_for("cleared", |event| event.is("cleared") && event.about(&path));
+    watcher.wait_about("cleared", &path);
 }
 
 #[test]

@@ -3,10 +3,9 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
-    path::Path,
 };
 
-use lockwatch_tests::{Locker, Scene, document_of, items, list, needs_root, only, pids, sources, verdict};
+use lockwatch_tests::{Scene, document_of, items, list, needs_root, only, opened, pids, sources, taken, verdict};
 use serde_json::{Value, json};
 
 /// What a lock is: kind, mode, first and last byte.
@@ -75,16 +74,6 @@ fn a_lock_on_fd_0_has_a_path() {
     }
 }
 
-/// A locker that has the file open as fd 9 and has done `command` with it.
-fn locker(scene: &Scene, path: &Path, command: &str) -> Locker {
-    let mut locker = scene.locker();
-    locker.open(path, "rw as 9");
-    if !command.is_empty() {
-        locker.tell(command);
-    }
-    locker
-}
-
 #[test]
 fn a_writer_waits_for_every_reader() {
     for source in sources("a_writer_waits_for_every_reader") {
@@ -95,8 +84,8 @@ fn a_writer_waits_for_every_reader() {
         ] {
             let scene = Scene::new();
             let path = scene.file("lock");
-            let _readers = [locker(&scene, &path, one), locker(&scene, &path, two)];
-            let mut waiter = locker(&scene, &path, "");
+            let _readers = [taken(&scene, &path, one), taken(&scene, &path, two)];
+            let mut waiter = opened(&scene, &path);
             waiter.wait_for(&path, writer);
             let locks = list(source, &path);
             assert_eq!(locks.len(), 2, "{source}: {locks:#?}");
@@ -115,8 +104,8 @@ fn a_queue_has_an_order() {
     for source in sources("a_queue_has_an_order") {
         let scene = Scene::new();
         let path = scene.file("lock");
-        let _holder = locker(&scene, &path, "flock 9 ex");
-        let mut queue = [locker(&scene, &path, ""), locker(&scene, &path, "")];
+        let _holder = taken(&scene, &path, "flock 9 ex");
+        let mut queue = [opened(&scene, &path), opened(&scene, &path)];
         for waiter in &mut queue {
             waiter.wait_for(&path, "flock 9 ex");
         }
@@ -132,9 +121,9 @@ fn only_overlapping_ranges_block() {
     for source in sources("only_overlapping_ranges_block") {
         let scene = Scene::new();
         let path = scene.file("lock");
-        let _apart = locker(&scene, &path, "posix 9 w 0 10");
-        let _hit = locker(&scene, &path, "posix 9 w 100 10");
-        let mut waiter = locker(&scene, &path, "");
+        let _apart = taken(&scene, &path, "posix 9 w 0 10");
+        let _hit = taken(&scene, &path, "posix 9 w 100 10");
+        let mut waiter = opened(&scene, &path);
         waiter.wait_for(&path, "posix 9 w 105 1");
         let waiters: Vec<_> = list(source, &path).iter().map(|lock| pids(&lock["waiters"])).collect();
         assert_eq!(waiters, [vec![], vec![u64::from(waiter.pid())]], "{source}");
@@ -149,7 +138,7 @@ fn a_file_is_found_by_any_of_its_names() {
         let (hard, soft) = (scene.path("hard"), scene.path("soft"));
         fs::hard_link(&path, &hard).unwrap();
         symlink(&path, &soft).unwrap();
-        let _locker = locker(&scene, &path, "flock 9 ex");
+        let _locker = taken(&scene, &path, "flock 9 ex");
         let ids = [&path, &hard, &soft].map(|name| only(source, name)["id"].clone());
         assert!(ids.iter().all(|id| *id == ids[0]), "{source}: {ids:?}");
     }
@@ -162,7 +151,7 @@ fn a_deleted_file_keeps_its_name() {
         // The second name shows that "(deleted)" is not taken off a name that really ends so.
         for name in ["lock", "lock (deleted)"] {
             let path = scene.file(name);
-            let locker = locker(&scene, &path, "flock 9 ex");
+            let locker = taken(&scene, &path, "flock 9 ex");
             let alive = only(source, &path);
             assert_eq!((&alive["file"]["path"], &alive["file"]["deleted"]), (&json!(path), &json!(false)), "{source}");
             fs::remove_file(&path).unwrap();
@@ -179,7 +168,7 @@ fn a_handed_over_descriptor_names_both_sides() {
     for source in sources("a_handed_over_descriptor_names_both_sides") {
         let scene = Scene::new();
         let path = scene.file("lock");
-        let mut parent = locker(&scene, &path, "flock 9 ex");
+        let mut parent = taken(&scene, &path, "flock 9 ex");
         let mut child = parent.fork(&scene);
         child.tell("comm heir");
         let lock = only(source, &path);
@@ -198,7 +187,7 @@ fn sources_agree_on_ids() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = locker(&scene, &path, "flock 9 sh");
+    let mut locker = taken(&scene, &path, "flock 9 sh");
     // Equals in everything that an id is made of but their rank: two descriptions of one process.
     for fd in [10, 11] {
         locker.open(&path, &format!("rw as {fd}"));
@@ -228,7 +217,7 @@ fn an_id_may_be_cut_short() {
     for source in sources("an_id_may_be_cut_short") {
         let scene = Scene::new();
         let path = scene.file("lock");
-        let _locker = locker(&scene, &path, "flock 9 ex");
+        let _locker = taken(&scene, &path, "flock 9 ex");
         let id = only(source, &path)["id"].as_str().unwrap().to_owned();
         for name in [id.as_str(), &id[..id.len() - 2]] {
             let document = document_of(["explain", "--json", "--source", source, name]);

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockwatch_tests::{Locker, Scene, holders, locker::words::encode, needs_loop, needs_root, proc_locks_of, until};
+use lockwatch_tests::{
+    Locker, Scene, becomes_free, holders, locker::words::encode, needs_loop, needs_root, proc_locks_of, until,
+};
 use rustix::process::Signal;
 
 /// `kind mode pid range`, with `->` before those that wait and `us` for the locker's own number.
@@ -54,11 +56,6 @@ fn outlives(path: &Path, pid: u32) {
 /// No lock is left.
 fn is_free(path: &Path) {
     assert_eq!(proc_locks_of(path), []);
-}
-
-/// Like [`is_free`], for what the kernel does in its own time.
-fn becomes_free(path: &Path) {
-    until("the lock is gone", || proc_locks_of(path).is_empty().then_some(()));
 }
 
 fn word(path: &Path) -> String {
@@ -296,8 +293,7 @@ fn leaves_its_lock_to_a_loop_device() {
         return;
     }
     let scene = Scene::new();
-    let path = scene.path("disk");
-    fs::write(&path, vec![0; 1 << 16]).unwrap();
+    let path = scene.pages("disk");
     let mut locker = another(&scene, &path);
     locker.tell("flock 3 ex");
     let device = locker.attach_loop(3);

@@ -2,43 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
-use std::{
-    ffi::OsStr,
-    fs,
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{ChildStdin, Command, Stdio},
-};
+use std::{fs, path::Path, process::Stdio};
 
 use lockwatch_tests::{
-    Process, Run, Scene, contract, items, left_out, lockwatch_path, needs_program, needs_root, only, proc_locks_of,
-    sources, sources_that_see_all, until, verdict,
+    Resident, Run, Scene, contract, ghost, items, left_out, locker::words::encode, lockwatch_path, needs_program,
+    needs_root, only, plain, proc_locks_of, run, sources, sources_that_see_all, taken, until, verdict,
 };
 use serde_json::Value;
 
-/// A program in namespaces of its own, that has said `ready`; it ends when its standard input closes.
-struct Inside {
-    _process: Process,
-    _stdin: ChildStdin,
-}
-
-impl Inside {
-    fn start(unshare: &[&str], script: &str) -> Self {
-        let mut child = Command::new("unshare")
-            .args(unshare)
-            .args(["--kill-child", "--", "sh", "-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let process = Process::of_child(child);
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "{script}");
-        Self { _process: process, _stdin: stdin }
-    }
+/// A shell in namespaces of its own.
+fn inside(unshare: &[&str], script: &str) -> Resident {
+    let started = Resident::start(plain("unshare").args(unshare).args(["--kill-child", "--", "sh", "-c", script]));
+    started.unwrap_or_else(|said| panic!("{script}: {said:?}"))
 }
 
 /// Whether such namespaces can be made here; says if not.
@@ -46,7 +21,7 @@ fn can_unshare(name: &str, unshare: &[&str]) -> bool {
     if !needs_root(name) || !needs_program(name, "unshare") || !needs_program(name, "flock") {
         return false;
     }
-    let done = Command::new("unshare").args(unshare).arg("true").stderr(Stdio::null()).status();
+    let done = plain("unshare").args(unshare).arg("true").stderr(Stdio::null()).status();
     let can = done.is_ok_and(|status| status.success());
     if !can {
         left_out(name, &format!("needs unshare {}", unshare.join(" ")));
@@ -55,28 +30,12 @@ fn can_unshare(name: &str, unshare: &[&str]) -> bool {
 }
 
 /// lockwatch in namespaces of its own.
-fn look_from(unshare: &[&str], lockwatch: &Path, args: &[&OsStr]) -> Run {
-    let output = Command::new("unshare")
-        .args(unshare)
-        .arg("--")
-        .arg(lockwatch)
-        .args(args)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    Run {
-        code: output.status.code(),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+fn look_from(unshare: &[&str], lockwatch: &Path, args: &[&str], path: &Path) -> Run {
+    run(plain("unshare").args(unshare).arg("--").arg(lockwatch).args(args).arg(path))
 }
 
 fn list_from(unshare: &[&str], args: &[&str], path: &Path) -> Value {
-    let args: Vec<&OsStr> = ["list", "--json"].iter().chain(args).map(OsStr::new).chain([path.as_os_str()]).collect();
-    let document = look_from(unshare, &lockwatch_path(), &args).json();
-    assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0], "{document:#}");
-    document
+    look_from(unshare, &lockwatch_path(), &[&["list", "--json"], args].concat(), path).document()
 }
 
 const PID_NAMESPACE: &[&str] = &["--pid", "--fork", "--mount-proc"];
@@ -90,8 +49,8 @@ fn the_host_sees_into_a_pid_namespace() {
     let scene = Scene::new();
     let path = scene.file("lock");
     let shown = path.to_str().unwrap();
-    let _taker = Inside::start(PID_NAMESPACE, &format!("exec flock {shown} sh -c 'echo ready; read x'"));
-    let _waiter = Inside::start(PID_NAMESPACE, &format!("flock {shown} true & echo ready; read x"));
+    let _taker = inside(PID_NAMESPACE, &format!("exec flock {shown} sh -c 'echo ready; read x'"));
+    let _waiter = inside(PID_NAMESPACE, &format!("flock {shown} true & echo ready; read x"));
     until("somebody waits", || proc_locks_of(&path).iter().any(|lock| lock.waits).then_some(()));
     for source in sources(name) {
         let lock = only(source, &path);
@@ -122,7 +81,7 @@ fn a_ghost_in_a_pid_namespace_is_a_ghost() {
     // A shell takes the lock by flock(1) and passes it to its child, without which nobody has it: the idiom's leak.
     let script =
         format!("sh -c 'exec 9>{0}; flock 9; sleep 60 & exec 9>&-'; echo ready; read x", path.to_str().unwrap());
-    let _inside = Inside::start(PID_NAMESPACE, &script);
+    let _inside = inside(PID_NAMESPACE, &script);
     for source in sources_that_see_all(name) {
         let lock = only(source, &path);
         assert_eq!(lock["acquirer"]["state"], "dead", "{source}: {lock:#}");
@@ -140,19 +99,17 @@ fn inside_a_pid_namespace_nothing_is_claimed_of_the_outside() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("flock 3 ex");
+    let mut locker = taken(&scene, &path, "flock 9 ex");
     let document = list_from(PID_NAMESPACE, &[], &path);
     assert_eq!(document["exact"], false, "{document:#}");
     assert!(document["warnings"].to_string().contains("pid namespace"), "{document:#}");
     assert!(items(&document["locks"]).is_empty(), "the kernel hides it: {document:#}");
-    let told = look_from(PID_NAMESPACE, &lockwatch_path(), &[OsStr::new("explain"), path.as_os_str()]);
+    let told = look_from(PID_NAMESPACE, &lockwatch_path(), &["explain"], &path);
     assert_eq!(told.code, Some(0), "{}", told.stderr);
     assert!(told.text().contains("pid namespace"), "that none is seen is no proof: {}", told.text());
     // An OFD lock is listed everywhere, and its holder is not.
-    locker.tell("unflock 3");
-    locker.tell("ofd 3 w 0 10");
+    locker.tell("unflock 9");
+    locker.tell("ofd 9 w 0 10");
     let document = list_from(PID_NAMESPACE, &[], &path);
     let lock = &items(&document["locks"])[0];
     assert_eq!((verdict(lock), &lock["holders_complete"]), ("unknown".into(), &false.into()), "{lock:#}");
@@ -166,9 +123,7 @@ fn inside_a_lock_of_the_outside_is_seen_by_who_inherited_it() {
     }
     let scene = Scene::new();
     let (path, out) = (scene.file("lock"), scene.file("out"));
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("flock 3 sh");
+    let mut locker = taken(&scene, &path, "flock 9 sh");
     let line = format!(
         "unshare {} {} list --json {} >{}",
         PID_NAMESPACE.join(" "),
@@ -177,7 +132,7 @@ fn inside_a_lock_of_the_outside_is_seen_by_who_inherited_it() {
         out.display()
     );
     // lockwatch itself inherits the lock.
-    let shell = locker.number::<i32>(&format!("spawn sh -c {}", lockwatch_tests::locker::words::encode(&line)));
+    let shell = locker.number::<i32>(&format!("spawn sh -c {}", encode(&line)));
     assert_eq!(locker.tell(&format!("wait {shell}")), "code 0");
     let document: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
     assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0], "{document:#}");
@@ -196,9 +151,7 @@ fn with_the_hosts_proc_all_is_seen() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("flock 3 ex");
+    let locker = taken(&scene, &path, "flock 9 ex");
     let document = list_from(namespace, &[], &path);
     let lock = &items(&document["locks"])[0];
     assert_eq!((verdict(lock), &lock["acquirer"]["pid"]), ("held".into(), &locker.pid().into()), "{lock:#}");
@@ -215,9 +168,7 @@ fn in_a_time_namespace_starts_are_the_same() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut locker = scene.locker();
-    locker.open(&path, "rw");
-    locker.tell("flock 3 ex");
+    let _locker = taken(&scene, &path, "flock 9 ex");
     for source in sources(name) {
         let here = only(source, &path);
         let document = list_from(namespace, &["--source", source], &path);
@@ -231,9 +182,7 @@ fn in_a_time_namespace_starts_are_the_same() {
 
 /// A ghost, as somebody sees it who may not look at everything: never orphaned.
 fn judges_nothing(unshare: &[&str], lockwatch: &Path, path: &Path) {
-    let args = [OsStr::new("list"), OsStr::new("--json"), path.as_os_str()];
-    let document = look_from(unshare, lockwatch, &args).json();
-    assert_eq!(contract::differences(&document, contract::LOCKS), [""; 0], "{document:#}");
+    let document = look_from(unshare, lockwatch, &["list", "--json"], path).document();
     assert_eq!(document["exact"], false, "{document:#}");
     assert!(!items(&document["warnings"]).is_empty(), "{document:#}");
     for lock in items(&document["locks"]) {
@@ -249,14 +198,8 @@ fn who_may_not_look_judges_nothing() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut parent = scene.locker();
-    parent.open(&path, "rw");
-    parent.tell("flock 3 ex");
-    let _heir = parent.spawn("sleep 60");
-    parent.kill();
-    let copy: PathBuf = scene.path("lockwatch");
-    fs::copy(lockwatch_path(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let (_, _heir) = ghost(&scene, &path);
+    let copy = scene.lockwatch();
     judges_nothing(&["--user", "--map-root-user"], &copy, &path);
     for hidepid in ["1", "2", "4"] {
         let script = format!(

@@ -164,6 +164,6 @@ fn a_dead_acquirer_has_its_unit_too() {
     taker.tell("flock 3 ex");
     let _heir = taker.spawn("sleep 60");
     taker.kill();
-    let orphaned = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(path));
+    let orphaned = watcher.wait_about("orphaned", path);
     assert_eq!(orphaned.json["lock"]["acquirer"]["unit"], service, "{:#}", orphaned.json);
 }

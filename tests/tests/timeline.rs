@@ -4,7 +4,9 @@
 
 use std::process::Stdio;
 
-use lockwatch_tests::{Event, Lines, Process, Scene, Watcher, items, lockwatch_command, needs_bpf};
+use lockwatch_tests::{
+    Event, Lines, Process, Scene, Watcher, ghost, items, lockwatch_command, needs_bpf, opened, taken,
+};
 
 #[test]
 fn a_story_goes_on_until_the_lock_is_gone() {
@@ -13,9 +15,7 @@ fn a_story_goes_on_until_the_lock_is_gone() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut taker = scene.locker();
-    taker.open(&path, "rw as 9");
-    taker.tell("flock 9 ex");
+    let mut taker = taken(&scene, &path, "flock 9 ex");
     let mut command = lockwatch_command();
     let mut story = command.args(["explain", "--watch"]).arg(&path).stdout(Stdio::piped()).spawn().unwrap();
     let lines = Lines::from(story.stdout.take().unwrap());
@@ -30,8 +30,7 @@ fn a_story_goes_on_until_the_lock_is_gone() {
     // Nobody watched it being taken.
     hear(" found ", &pid(taker.pid()));
 
-    let mut waiter = scene.locker();
-    waiter.open(&path, "rw as 9");
+    let mut waiter = opened(&scene, &path);
     let wait = waiter.wait_for(&path, "flock 9 ex");
     hear(" waiting ", &pid(waiter.pid()));
     waiter.tell(&format!("interrupt {}", wait.0));
@@ -70,11 +69,7 @@ fn ghosts_carry_their_history() {
     let scene = Scene::new();
     let path = scene.file("lock");
     let watcher = Watcher::orphans(&[&path]);
-    let mut taker = scene.locker();
-    taker.open(&path, "rw as 9");
-    taker.tell("flock 9 ex");
-    let _heir = taker.spawn("sleep 60");
-    let taker = taker.kill();
+    let (taker, _heir) = ghost(&scene, &path);
     let history = |event: &Event| -> Vec<(String, Option<u64>)> {
         let moments = items(&event.json["history"]);
         let moment = |m: &serde_json::Value| (m["event"].as_str().unwrap().to_owned(), m["process"]["pid"].as_u64());
@@ -84,13 +79,12 @@ fn ghosts_carry_their_history() {
         moments.iter().filter(|m| !passing(m)).map(moment).collect()
     };
     let taken = [("taken".to_owned(), Some(taker.into())), ("owner_died".to_owned(), Some(taker.into()))];
-    let orphaned = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
+    let orphaned = watcher.wait_about("orphaned", &path);
     assert_eq!(history(&orphaned), [&taken[..], &[("orphaned".to_owned(), None)]].concat(), "{:#}", orphaned.json);
 
-    let mut waiter = scene.locker();
-    waiter.open(&path, "rw as 9");
+    let mut waiter = opened(&scene, &path);
     waiter.wait_for(&path, "flock 9 ex");
-    let hot = watcher.wait_for("hot", |event| event.is("hot") && event.about(&path));
+    let hot = watcher.wait_about("hot", &path);
     let since =
         [("orphaned".to_owned(), None), ("waiting".to_owned(), Some(waiter.pid().into())), ("hot".to_owned(), None)];
     assert_eq!(history(&hot), [&taken[..], &since[..]].concat(), "{:#}", hot.json);

@@ -1,11 +1,7 @@
 //! What verdicts rest on beyond the scenes: how an acquirer ended, and parties that have let go. `scenarios.rs` has all
 //! the rest.
 
-use lockwatch_tests::{
-    Event, Locker, Scene, Watcher, needs_bpf,
-    scenario::stage::{ghost, opened, taken},
-    verdict,
-};
+use lockwatch_tests::{Event, Locker, Scene, Watcher, ghost, needs_bpf, opened, taken, verdict};
 use serde_json::json;
 
 /// The `orphaned` event of a lock whose acquirer has left it to its fork and ended so.
@@ -16,7 +12,7 @@ fn left_to_a_fork(lock: &str, end: fn(Locker) -> u32) -> Event {
     let mut parent = taken(&scene, &path, lock);
     let _child = parent.fork(&scene);
     end(parent);
-    watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path))
+    watcher.wait_about("orphaned", &path)
 }
 
 #[test]

@@ -2,30 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
-use std::{fs, path::Path};
+use std::fs;
 
 use lockwatch_tests::{
-    Locker, Process, Scene, Watcher, items, list, needs_bpf, only, pids, proc_locks_of, sources, until,
+    KINDS, Scene, Watcher, ghost, items, list, needs_bpf, only, opened, pids, proc_locks_of, sources, taken, until,
 };
-
-/// Ask and let go, by kind.
-const KINDS: [(&str, &str); 3] =
-    [("flock 9 ex", "unflock 9"), ("posix 9 w 5 10", "posixun 9 5 10"), ("ofd 9 w 5 10", "ofdun 9 5 10")];
-
-fn locker(scene: &Scene, path: &Path) -> Locker {
-    let mut locker = scene.locker();
-    locker.open(path, "rw as 9");
-    locker
-}
-
-/// The taker is killed, a sleep inherits.
-fn ghost(scene: &Scene, path: &Path) -> Process {
-    let mut taker = locker(scene, path);
-    taker.tell("flock 9 ex");
-    let heir = taker.spawn("sleep 60");
-    taker.kill();
-    heir
-}
 
 /// How often a process has gone to sleep.
 fn sleeps(pid: u32) -> u64 {
@@ -43,12 +24,11 @@ fn a_wait_ends_by_a_signal_by_death_by_time_or_with_the_lock() {
     for (ask, let_go) in KINDS {
         let scene = Scene::new();
         let path = scene.file("lock");
-        let mut taker = locker(&scene, &path);
-        taker.tell(ask);
+        let mut taker = taken(&scene, &path, ask);
         let trace = Watcher::trace(&path);
         let waiters = || pids(&only("bpf", &path)["waiters"]);
 
-        let mut one = locker(&scene, &path);
+        let mut one = opened(&scene, &path);
         let wait = one.wait_for(&path, ask);
         assert_eq!(waiters(), [u64::from(one.pid())], "{ask}");
         one.tell(&format!("interrupt {}", wait.0));
@@ -56,14 +36,14 @@ fn a_wait_ends_by_a_signal_by_death_by_time_or_with_the_lock() {
         trace.wait_for_each(&[("waiting", one.pid()), ("wait_ended", one.pid())]);
         assert!(waiters().is_empty(), "{ask}");
 
-        let mut two = locker(&scene, &path);
+        let mut two = opened(&scene, &path);
         two.wait_for(&path, ask);
         let two = two.kill();
         trace.wait_for_each(&[("waiting", two), ("wait_ended", two)]);
         assert!(waiters().is_empty(), "{ask}");
 
         // The timer is of the process; its only thread waits.
-        let mut three = locker(&scene, &path);
+        let mut three = opened(&scene, &path);
         three.tell("alarm 300 interrupt");
         let wait = three.block_on(&path, ask);
         three.ended(wait, "EINTR");
@@ -71,7 +51,7 @@ fn a_wait_ends_by_a_signal_by_death_by_time_or_with_the_lock() {
         assert!(ended[1].json["waited_ns"].as_u64().is_some_and(|ns| ns > 0), "{:#}", ended[1].json);
         assert!(waiters().is_empty(), "{ask}");
 
-        let mut four = locker(&scene, &path);
+        let mut four = opened(&scene, &path);
         let wait = four.wait_for(&path, ask);
         taker.tell(let_go);
         four.granted(wait);
@@ -90,7 +70,7 @@ fn a_wait_that_begins_again_goes_on() {
         for (ask, let_go) in KINDS {
             let scene = Scene::new();
             let path = scene.file("lock");
-            let (mut taker, mut waiter) = (locker(&scene, &path), locker(&scene, &path));
+            let (mut taker, mut waiter) = (opened(&scene, &path), opened(&scene, &path));
             taker.tell(ask);
             let trace = Watcher::trace_by(way, &path);
             waiter.tell("alarm 50 restart");
@@ -118,15 +98,15 @@ fn two_threads_of_one_process_wait_each_for_itself() {
     let scene = Scene::new();
     let (path, other) = (scene.file("lock"), scene.file("other"));
     let watcher = Watcher::orphans(&[&path, &other]);
-    let mut heir = ghost(&scene, &path);
-    watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
-    let mut waiter = locker(&scene, &path);
+    let (_, mut heir) = ghost(&scene, &path);
+    watcher.wait_about("orphaned", &path);
+    let mut waiter = opened(&scene, &path);
     waiter.open(&path, "rw as 10");
     let first = waiter.wait_for(&path, "flock 9 ex");
     let second = waiter.wait_for(&path, "flock 10 ex");
     waiter.tell(&format!("interrupt {}", first.0));
     waiter.ended(first, "EINTR");
-    let hot = watcher.wait_for("hot", |event| event.is("hot") && event.about(&path));
+    let hot = watcher.wait_about("hot", &path);
     assert_eq!(pids(&hot.json["lock"]["waiters"]), [u64::from(waiter.pid())], "{:#}", hot.json);
     heir.kill();
     waiter.granted(second);
@@ -142,14 +122,14 @@ fn nothing_is_hot_whose_wait_has_ended() {
     let (path, other) = (scene.file("lock"), scene.file("other"));
     let watcher = Watcher::orphans(&[&path, &other]);
     let _heirs = [ghost(&scene, &path), ghost(&scene, &other)];
-    let mut waiter = locker(&scene, &path);
+    let mut waiter = opened(&scene, &path);
     let wait = waiter.wait_for(&path, "flock 9 ex");
     waiter.tell(&format!("interrupt {}", wait.0));
     waiter.ended(wait, "EINTR");
     // Somebody who began to wait later gets hot first: then the one before has had its time.
-    let mut later = locker(&scene, &other);
+    let mut later = opened(&scene, &other);
     later.wait_for(&other, "flock 9 ex");
-    watcher.wait_for("hot", |event| event.is("hot") && event.about(&other));
+    watcher.wait_about("hot", &other);
     let wrong: Vec<_> = watcher.events().into_iter().filter(|e| e.is("hot") && e.about(&path)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -163,11 +143,11 @@ fn a_waiter_stands_under_every_lock_in_its_way() {
         ] {
             let scene = Scene::new();
             let path = scene.file("lock");
-            let mut takers = [locker(&scene, &path), locker(&scene, &path), locker(&scene, &path)];
+            let mut takers = [opened(&scene, &path), opened(&scene, &path), opened(&scene, &path)];
             for (taker, share) in takers.iter_mut().zip(share) {
                 taker.tell(share);
             }
-            let (mut first, mut second) = (locker(&scene, &path), locker(&scene, &path));
+            let (mut first, mut second) = (opened(&scene, &path), opened(&scene, &path));
             first.wait_for(&path, ask);
             second.wait_for(&path, ask);
             let locks = list(source, &path);

@@ -1,10 +1,6 @@
 //! What a watcher says, and in which order.
 
-use lockwatch_tests::{Scene, Watcher, needs_bpf};
-
-/// Lock and unlock, by kind.
-const KINDS: [(&str, &str); 3] =
-    [("flock 9 ex", "unflock 9"), ("posix 9 w 5 10", "posixun 9 5 10"), ("ofd 9 w 5 10", "ofdun 9 5 10")];
+use lockwatch_tests::{KINDS, Scene, Watcher, ghost, needs_bpf, opened};
 
 #[test]
 fn trace_tells_what_happens_in_order() {
@@ -81,20 +77,15 @@ fn a_ghost_becomes_hot_and_all_is_clear_when_its_heir_dies() {
     let scene = Scene::new();
     let path = scene.file("lock");
     let watcher = Watcher::orphans(&[&path]);
-    let mut parent = scene.locker();
-    parent.open(&path, "rw as 9");
-    parent.tell("flock 9 ex");
-    let mut heir = parent.spawn("sleep 60");
-    let acquirer = parent.kill();
-    let orphaned = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
+    let (acquirer, mut heir) = ghost(&scene, &path);
+    let orphaned = watcher.wait_about("orphaned", &path);
     assert_eq!(orphaned.json["lock"]["acquirer"]["pid"], acquirer, "{:#}", orphaned.json);
     assert_eq!(orphaned.json["lock"]["holders"][0]["pid"], heir.pid(), "{:#}", orphaned.json);
 
-    let mut waiter = scene.locker();
-    waiter.open(&path, "rw as 9");
+    let mut waiter = opened(&scene, &path);
     let wait = waiter.wait_for(&path, "flock 9 ex");
     // Somebody must have waited for hot_after (5 s): the watcher's own clock, nothing to be hurried here.
-    let hot = watcher.wait_for("hot", |event| event.is("hot") && event.about(&path));
+    let hot = watcher.wait_about("hot", &path);
     assert_eq!(hot.json["lock"]["hot"], true, "{:#}", hot.json);
     assert_eq!(hot.json["lock"]["waiters"][0]["pid"], waiter.pid(), "{:#}", hot.json);
 
@@ -102,7 +93,7 @@ fn a_ghost_becomes_hot_and_all_is_clear_when_its_heir_dies() {
     waiter.granted(wait);
     let clear = watcher.wait_for("all_clear", |event| event.is("all_clear"));
     assert!(clear.heard >= hot.heard);
-    watcher.wait_for("cleared", |event| event.is("cleared") && event.about(&path));
+    watcher.wait_about("cleared", &path);
 }
 
 #[test]
@@ -112,13 +103,9 @@ fn ghosts_from_before_the_start_are_told_first() {
     }
     let scene = Scene::new();
     let path = scene.file("lock");
-    let mut parent = scene.locker();
-    parent.open(&path, "rw");
-    parent.tell("flock 3 ex");
-    let mut heir = parent.spawn("sleep 60");
-    parent.kill();
+    let (_, mut heir) = ghost(&scene, &path);
     let watcher = Watcher::orphans(&[&path]);
-    watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(&path));
+    watcher.wait_about("orphaned", &path);
     heir.kill();
-    watcher.wait_for("cleared", |event| event.is("cleared") && event.about(&path));
+    watcher.wait_about("cleared", &path);
 }

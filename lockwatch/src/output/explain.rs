@@ -1,17 +1,18 @@
 //! The story of a lock, as a colleague would tell it: the conclusion first, the next command last.
 
+mod conclusion;
+mod facts;
 pub mod timeline;
 
 use std::io::{self, Write};
 
 use lockwatch_core::{
-    lock::Breaking,
-    observation::Via,
-    process::{Life, Process},
-    report::{Cause, Holder, LockReport, Report, Verdict, Waiter},
+    report::{LockReport, Report},
     time::Timestamp,
 };
 
+pub(super) use self::facts::person;
+use self::{conclusion::conclusion, facts::facts};
 use super::{
     Options, style,
     style::{STRONG, paint},
@@ -57,224 +58,6 @@ fn story(lock: &LockReport, now: Timestamp, options: &Options, out: &mut impl Wr
         }
     }
     writeln!(out, "\nNext: {}", ways::next(lock, &ways))
-}
-
-/// The answer in a sentence or two.
-fn conclusion(lock: &LockReport, now: Timestamp) -> String {
-    let file = words::file(lock.file, &lock.file_seen);
-    let taker = match &lock.acquirer {
-        Some(process) => process.to_string(),
-        None => "somebody whom nobody saw".to_owned(),
-    };
-    let keepers = keepers(lock);
-    let mut text = match (lock.verdict, lock.cause) {
-        (Verdict::Held, _) if lock.acquirer.is_none() => format!("{keepers} the lock on {file}."),
-        (Verdict::Held, _) => format!("{taker} took the lock on {file} and still holds it."),
-        (Verdict::HandedOver, Some(Cause::Borrowed)) => {
-            format!("{taker} took the lock on {file} for somebody who had the file open already, and {keepers} it now.")
-        }
-        (Verdict::HandedOver, Some(Cause::Daemonized)) => {
-            format!("{taker} took the lock on {file} and left it to its own daemon: {keepers} it now.")
-        }
-        (Verdict::HandedOver, _) => format!("{taker} took the lock on {file} and passed it on: {keepers} it now."),
-        (Verdict::Orphaned, cause) => {
-            format!(
-                "nobody will release the lock on {file}. {}, and {}.",
-                took_and_died(lock, &taker),
-                orphan_keepers(cause, lock)
-            )
-        }
-        (Verdict::Unknown, _) => {
-            format!(
-                "it cannot be said whether anybody will release the lock on {file}. {}; {keepers} it now.",
-                took_and_died(lock, &taker)
-            )
-        }
-    };
-    if lock.deadlock {
-        text += " It is part of a circle in which everybody waits for another: none of them can go on.";
-    }
-    match (lock.waiters.len(), lock.waiters.iter().filter_map(|w| w.since).min()) {
-        (0, _) => text += " Nobody waits for it.",
-        (n, since) => {
-            let verb = if n == 1 { "waits" } else { "wait" };
-            let wait = since.map(|at| format!(", the longest for {}", words::duration(now.since(at))));
-            text += &format!(" {} {verb} for it{}.", words::count(n, "request"), wait.unwrap_or_default());
-        }
-    }
-    text
-}
-
-fn took_and_died(lock: &LockReport, taker: &str) -> String {
-    match lock.acquirer.as_deref().map(|p| &p.life) {
-        Some(Life::Dead(death)) => match &death.exit {
-            Some(exit) => format!("{taker} took it and {exit}"),
-            None => format!("{taker} took it and is dead"),
-        },
-        _ => format!("{taker} took it"),
-    }
-}
-
-/// `pid 4720 (sleep) has`, `3 processes have`.
-fn keepers(lock: &LockReport) -> String {
-    let names: Vec<String> = processes(&lock.holders).map(Process::to_string).collect();
-    match names.len() {
-        0 if lock.holders.is_empty() && !lock.holders_complete => "nobody that lockwatch may see holds".to_owned(),
-        0 if lock.holders.is_empty() => "nobody that lockwatch can name holds".to_owned(),
-        0 => format!("the {} holds", lock.holders.first().map_or("kernel", |h| h.via.name())),
-        1 => format!("{} holds", names.concat()),
-        2 | 3 => format!("{} hold", words::list(&names)),
-        n => format!("{n} processes hold"),
-    }
-}
-
-/// Each process once.
-fn processes(holders: &[Holder]) -> impl Iterator<Item = &Process> {
-    let mut seen = Vec::new();
-    holders.iter().filter_map(|h| h.process.as_deref()).filter(move |p| {
-        let new = !seen.contains(&p.id);
-        seen.push(p.id);
-        new
-    })
-}
-
-fn orphan_keepers(cause: Option<Cause>, lock: &LockReport) -> String {
-    let names: Vec<String> = processes(&lock.holders).map(Process::to_string).collect();
-    let (who, s) = match names.len() {
-        0 => ("something that lockwatch cannot see".to_owned(), "s"),
-        1 => (names.concat(), "s"),
-        2 | 3 => (words::list(&names), ""),
-        n => (format!("{n} processes"), ""),
-    };
-    match cause {
-        Some(Cause::Child) => format!("{who}, left behind by it, keep{s} the lock alive"),
-        Some(Cause::Leaked) => {
-            format!("{who}, which only inherited the open file, keep{s} the lock alive without knowing")
-        }
-        Some(Cause::Mapped) => format!("a memory mapping of {who} keeps the lock alive"),
-        Some(Cause::InFlight) => format!("a message that waits in a socket of {who} keeps the lock alive"),
-        Some(Cause::IoUring) => format!("a file registered with io_uring by {who} keeps the lock alive"),
-        Some(Cause::SharedFiles) => format!("{who}, which shared its table of open files, keep{s} the lock alive"),
-        Some(Cause::Kernel) => "the kernel keeps the lock alive (a loop device or a swap file)".to_owned(),
-        Some(Cause::Remote) => "it belongs to an NFS client that is gone".to_owned(),
-        _ => format!("{who}, which inherited the open file, keep{s} the lock alive"),
-    }
-}
-
-/// The facts, one line each: label and text.
-fn facts(lock: &LockReport, now: Timestamp) -> Vec<(&'static str, String)> {
-    let fs = lock.file_seen.fs.as_ref().map(|fs| format!(" on {fs}")).unwrap_or_default();
-    let what = format!("{}: {} {} of {}", lock.id, lock.kind, lock.mode, words::range(lock.range));
-    let mut facts = vec![("lock", format!("{what}, file {}{fs}", lock.file))];
-    let when = |at: Timestamp| format!("{at}, {} ago", words::duration(now.since(at)));
-    let taken = lock.acquired_at.map_or_else(|| "when is not known".to_owned(), when);
-    match &lock.acquirer {
-        None => facts.push(("taken by", format!("not known; {taken}"))),
-        Some(taker) => {
-            facts.push(("taken by", format!("{}; {taken}", person(taker))));
-            match &taker.life {
-                Life::Alive => {}
-                Life::Unknown(reason) => facts.push(("alive?", format!("not known: {}", words::sentence(reason)))),
-                Life::Dead(death) => {
-                    let how = death.exit.as_ref().map(ToString::to_string);
-                    let text = match (death.at.map(when), how) {
-                        (Some(at), Some(how)) => format!("{at}: {how}"),
-                        (Some(at), None) => format!("{at}; nobody saw how"),
-                        (None, Some(how)) => format!("{how}; when is not known"),
-                        (None, None) => "it is gone; nobody saw when or how".to_owned(),
-                    };
-                    let reused = death.number_reused_by.map(|_| "; its number belongs to another process now");
-                    facts.push(("died", text + reused.unwrap_or_default()));
-                }
-            }
-        }
-    }
-    facts.extend(lock.breaking.map(|breaking| ("breaking", being_broken(breaking, now))));
-    facts.extend(lock.holders.iter().map(|holder| ("kept by", keeper(holder))));
-    if !lock.holders_complete {
-        facts.push(("kept by", "perhaps by others that lockwatch may not see".to_owned()));
-    }
-    facts.extend(lock.waiters.iter().map(|waiter| ("waiting", wait(waiter, now))));
-    facts
-}
-
-/// What becomes of a lease that somebody opens the file against.
-fn being_broken(breaking: Breaking, now: Timestamp) -> String {
-    let to = match breaking.to {
-        Some(mode) => format!("become a {mode} lease"),
-        None => "go".to_owned(),
-    };
-    let end = match breaking.deadline {
-        Some(at) if at > now => format!(
-            "; whoever waits gets in at the latest at {at}, in {} (fs.lease-break-time)",
-            words::duration(at.since(now))
-        ),
-        Some(at) => format!("; its time was over at {at}, and the next who opens the file takes it away"),
-        None => "; how long the kernel waits is in /proc/sys/fs/lease-break-time".to_owned(),
-    };
-    format!("somebody opens or truncates the file, so the lease must {to}{end}")
-}
-
-/// `pid 4711 (locksmith) /usr/bin/locksmith, locksmith.service, uid 0`.
-pub(super) fn person(process: &Process) -> String {
-    let mut text = process.to_string();
-    if let Some(exe) = &process.exe {
-        text += &format!(" {exe}");
-    }
-    if let Some(inner) = process.inner_pid {
-        text += &format!(", pid {inner} in its own pid namespace");
-    }
-    // A unit lies in its slice; where there is none, the slice is all that is known.
-    let slice = process.slice.as_ref().filter(|_| process.unit.is_none());
-    let engine = process.runtime.map(|runtime| format!("{} ", runtime.name())).unwrap_or_default();
-    let container = format!("{engine}container ");
-    let places = [
-        ("", process.unit.as_ref()),
-        ("", slice),
-        ("user unit ", process.user_unit.as_ref()),
-        (&container, process.container.as_ref()),
-        ("Kubernetes pod ", process.pod.as_ref()),
-    ];
-    for (label, name) in places {
-        if let Some(name) = name {
-            text += &format!(", {label}{name}");
-        }
-    }
-    match process.uid {
-        Some(uid) => text + &format!(", uid {uid}"),
-        None => text,
-    }
-}
-
-fn keeper(holder: &Holder) -> String {
-    let who = holder.process.as_deref().map_or_else(|| format!("the {}", holder.via.name()), person);
-    let means = match (holder.via, holder.fd) {
-        (Via::Fd, Some(fd)) => format!("fd {fd}"),
-        (Via::Fd, None) => "a descriptor".to_owned(),
-        (Via::Mapping, _) => "a memory mapping".to_owned(),
-        (Via::Message, _) => "a message in a socket".to_owned(),
-        (Via::IoUring, _) => "a file registered with io_uring".to_owned(),
-        (Via::Kernel | Via::Remote, _) => String::new(),
-    };
-    let cloexec = match holder.cloexec {
-        Some(true) => "closes on exec",
-        Some(false) => "survives exec",
-        None => "",
-    };
-    let detail = holder.detail.as_deref().map(words::sentence).unwrap_or_default();
-    let parts: Vec<&str> = [means.as_str(), cloexec, &detail].into_iter().filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() { who } else { format!("{who}, by {}", parts.join(", ")) }
-}
-
-fn wait(waiter: &Waiter, now: Timestamp) -> String {
-    let who = waiter.process.as_deref().map_or_else(|| "somebody whom nobody saw".to_owned(), person);
-    let since = match waiter.since {
-        Some(at) => format!("since {at}, for {}", words::duration(now.since(at))),
-        None => "since when is not known".to_owned(),
-    };
-    let behind: Vec<String> = waiter.behind.iter().map(|pid| format!("pid {pid}")).collect();
-    let behind = if behind.is_empty() { String::new() } else { format!("; behind {}", words::list(&behind)) };
-    format!("{who}, to {} {}, {since}{behind}", waiter.mode, words::range(waiter.range))
 }
 
 /// Words in lines no longer than the terminal; what follows is indented.

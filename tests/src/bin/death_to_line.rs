@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         let killed = Instant::now();
         owner.kill();
         let ended = Instant::now();
-        let line = watcher.wait_for("orphaned", |event| event.is("orphaned") && event.about(path)).heard;
+        let line = watcher.wait_about("orphaned", path).heard;
         from_kill.push(line.duration_since(killed));
         from_end.push(line.saturating_duration_since(ended));
     }

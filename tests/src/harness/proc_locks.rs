@@ -99,6 +99,12 @@ pub fn proc_locks_of(path: &Path) -> Vec<ProcLock> {
     })
 }
 
+/// Waits until no lock of the file is left, for what the kernel does in its own time; another lockwatch on this host may
+/// be looking at it just now, through a duplicate.
+pub fn becomes_free(path: &Path) {
+    until("the lock is gone", || proc_locks_of(path).is_empty().then_some(()));
+}
+
 /// The processes that have the file open, with the command name of each, by number.
 pub fn holders(path: &Path) -> Vec<(u32, String)> {
     let wanted = fs::metadata(path).unwrap_or_else(|e| panic!("stat {}: {e}", path.display()));

@@ -14,6 +14,7 @@ use std::{
 use serde_json::Value;
 
 use super::process::Process;
+use crate::contract;
 
 /// After this a run has hung: long enough for a hundred thousand locks on a busy machine.
 const LONGEST_RUN: Duration = Duration::from_secs(100);
@@ -48,6 +49,18 @@ impl Run {
         assert_eq!(self.code, Some(0), "lockwatch failed: {}", self.stderr);
         serde_json::from_slice(&self.stdout).unwrap_or_else(|e| panic!("{e} in {}", self.text()))
     }
+
+    /// Standard output as a document of locks, every field of it checked.
+    ///
+    /// # Panics
+    ///
+    /// When it failed, or breaks the contract.
+    pub fn document(&self) -> Value {
+        let document = self.json();
+        let differences = contract::differences(&document, contract::LOCKS);
+        assert_eq!(differences, [""; 0], "the document breaks the contract: {document:#}");
+        document
+    }
 }
 
 /// Runs lockwatch to its end.
@@ -61,7 +74,12 @@ pub fn lockwatch<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
 
 /// The command, before its arguments: a plain environment, no agent.
 pub fn lockwatch_command() -> Command {
-    let mut command = Command::new(lockwatch_path());
+    plain(lockwatch_path())
+}
+
+/// Any command, before its arguments, in the environment that lockwatch is run in: for a program that runs it in turn.
+pub fn plain(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.env("NO_COLOR", "1").env("LOCKWATCH_API_SOCKET", "/nonexistent/lockwatch-tests.sock").stdin(Stdio::null());
     command
 }
@@ -76,7 +94,7 @@ pub fn lockwatch_path() -> PathBuf {
 /// # Panics
 ///
 /// When it cannot be started.
-pub(super) fn run(command: &mut Command) -> Run {
+pub fn run(command: &mut Command) -> Run {
     let name = command.get_program().to_owned();
     let mut child = command
         .stdout(Stdio::piped())

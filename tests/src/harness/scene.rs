@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::locker::Locker;
+use super::{locker::Locker, program::lockwatch_path};
 
 /// A directory of its own, gone when the test is.
 #[derive(Debug)]
@@ -44,6 +44,22 @@ impl Scene {
         let path = self.path(name);
         fs::write(&path, "").unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
         path
+    }
+
+    /// A file of a few pages in it, which can be mapped, and be a disk.
+    pub fn pages(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, vec![0; 1 << 16]).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        path
+    }
+
+    /// A copy of lockwatch in it, which every user can run.
+    pub fn lockwatch(&self) -> PathBuf {
+        let copy = self.path("lockwatch");
+        fs::copy(lockwatch_path(), &copy)
+            .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
+            .unwrap_or_else(|e| panic!("copy lockwatch to {}: {e}", copy.display()));
+        copy
     }
 
     /// A name for a socket that nobody else uses.

@@ -78,6 +78,15 @@ impl Watcher {
         found.unwrap_or_else(|| panic!("no {what} event in:\n{}", self.lines.heard().join("\n")))
     }
 
+    /// Waits for the event of this name about a lock of this file, past or to come.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come.
+    pub fn wait_about(&self, name: &str, path: &Path) -> Event {
+        self.wait_for(name, |event| event.is(name) && event.about(path))
+    }
+
     /// Waits until each of these has come, by name and process, in this order; others may come between them.
     ///
     /// # Panics

@@ -2,11 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Cast, DEADLOCK, PEACE, Scenario,
-    stage::{opened, taken},
-};
-use crate::{Locker, Scene};
+use super::{Cast, DEADLOCK, PEACE, Scenario};
+use crate::{Locker, Scene, opened, taken};
 
 pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("AB-BA deadlock of flocks", two, "held", DEADLOCK),

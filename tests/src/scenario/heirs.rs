@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::{
     Cast, PEACE, Scenario,
-    stage::{IDIOM, LAST_COMMAND, ghost, opened, shell, socket, taken},
+    stage::{IDIOM, LAST_COMMAND, shell, socket},
 };
-use crate::{Locker, Process, Scene, needs_program};
+use crate::{Locker, Process, Scene, ghost, needs_program, opened, taken};
 
 pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("child heir", child, "orphaned/inherited", "orphaned/child").says(&["locker"]),

@@ -2,11 +2,8 @@
 
 use std::{fs, path::Path};
 
-use super::{
-    Cast, PEACE, Scenario,
-    stage::{socket, taken},
-};
-use crate::{Locker, Scene, needs_loop};
+use super::{Cast, PEACE, Scenario, stage::socket};
+use crate::{Locker, Scene, needs_loop, taken};
 
 pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("in flight", in_flight, "orphaned/in_flight", "orphaned/in_flight").says(&["socket"]),

@@ -4,11 +4,8 @@ use std::{fs, path::Path};
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::{
-    Cast, PEACE, Scenario, reuse,
-    stage::{ghost, opened, taken},
-};
-use crate::{Scene, needs_root};
+use super::{Cast, PEACE, Scenario, reuse};
+use crate::{Scene, ghost, needs_root, opened, taken};
 
 pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("two readers, one of them a ghost", readers, "held", PEACE),

@@ -6,8 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Cast, stage::taken};
-use crate::{Process, Scene, left_out, needs_root};
+use super::Cast;
+use crate::{Process, Scene, left_out, needs_root, taken};
 
 const COUNTER: &str = "/proc/sys/kernel/ns_last_pid";
 

@@ -6,28 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Lines, Locker, Process, Scene, holders, locker::words::encode, until};
-
-/// A locker that has the file open as fd 9 and has done `lock` with it.
-pub fn taken(scene: &Scene, path: &Path, lock: &str) -> Locker {
-    let mut locker = opened(scene, path);
-    locker.tell(lock);
-    locker
-}
-
-/// A locker that has the file open as fd 9.
-pub fn opened(scene: &Scene, path: &Path) -> Locker {
-    let mut locker = scene.locker();
-    locker.open(path, "rw as 9");
-    locker
-}
-
-/// A ghost: its acquirer was killed, and another program inherited the descriptor. The acquirer's number, and the heir.
-pub fn ghost(scene: &Scene, path: &Path) -> (u32, Process) {
-    let mut parent = taken(scene, path, "flock 9 ex");
-    let heir = parent.spawn("sleep 60");
-    (parent.kill(), heir)
-}
+use crate::{Lines, Process, Scene, holders, locker::words::encode, until};
 
 /// A socket's name as the locker's commands have it.
 pub fn socket(scene: &Scene) -> String {

@@ -6,7 +6,6 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,9 +15,10 @@ use super::{
     Cast, DEADLOCK, PEACE, Part, Scenario,
     judge::{faults, is, is_of_file},
     scenes,
-    stage::ghost,
 };
-use crate::{Event, Scene, Watcher, document, items, left_out, lockwatch_path, numbers_have_wrapped, verdict};
+use crate::{
+    Event, Scene, Watcher, document, ghost, items, left_out, lockwatch_path, numbers_have_wrapped, plain, run, verdict,
+};
 
 /// After the last scene's ghost has been told, everything before it has been too, but for those deadlocks that get hot
 /// only when somebody has waited for long.
@@ -144,18 +144,17 @@ impl Theatre {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let mut unshare = Command::new("unshare");
+        let mut unshare = plain("unshare");
         unshare.args(["--pid", "--fork", "--mount-proc"]).arg(lockwatch_path()).args(["list", "--json"]);
-        let output = unshare.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("start unshare: {e}"));
-        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let run = run(&mut unshare);
+        let document: Value = serde_json::from_slice(&run.stdout).unwrap_or_default();
         let found = items(&document["locks"]);
         let reasons = items(&document["sources"]).iter().map(|source| &source["reason"]);
         let mut reasons = reasons.chain(items(&document["warnings"])).filter_map(Value::as_str);
         let warned = reasons.any(|reason| reason.contains("namespace"));
         for Staged { scenario, cast, .. } in staged {
             if !warned {
-                let said =
-                    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                let said = String::from_utf8_lossy(&run.stdout).into_owned() + &run.stderr;
                 self.note(scenario, "inside", vec!["no word of the namespace".into()], said.into());
             }
             for lock in cast.parts.iter().flat_map(|part| found.iter().filter(|lock| is_of_file(part, lock))) {
@@ -171,7 +170,7 @@ impl Theatre {
         let scene = Scene::new();
         let marker = scene.file("marker");
         let _marker = ghost(&scene, &marker);
-        orphans.wait_for("orphaned marker", |event| event.is("orphaned") && event.about(&marker));
+        orphans.wait_about("orphaned", &marker);
         let deadline = Instant::now() + ENCORE;
         let told = |name: &str, part: &Part, events: &[Event]| {
             events.iter().find(|event| event.is(name) && is(part, &event.json["lock"])).cloned()

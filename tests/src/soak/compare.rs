@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt, fs,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
-    path::{Path, PathBuf},
+    fs,
+    os::fd::OwnedFd,
     sync::atomic::Ordering::SeqCst,
 };
 
@@ -13,12 +12,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
-    actor::FILES,
     model::{Description, Model, Relation},
     nursery,
     shared::{FREE, SLEEPS, Shared},
+    tally::Tally,
+    truth::{Files, Row, Truth, number},
 };
-use crate::{ProcLock, Process, Scene, Watcher, document, items, proc_locks, scenario::stage::ghost, until, verdict};
+use crate::{Process, Scene, Watcher, document, ghost, items, until, verdict};
 
 /// A running soak.
 pub struct Soak {
@@ -31,46 +31,11 @@ pub struct Soak {
     orphans: HashMap<String, Value>,
     tally: Tally,
     complaints: u32,
-    files: Vec<PathBuf>,
-    by_inode: HashMap<u64, u64>,
+    files: Files,
     /// Declared last: the actors end before their files do.
     _nursery: Process,
     _memory: OwnedFd,
     scene: Scene,
-}
-
-/// What has been compared, and how much of it was wrong.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Locks looked at.
-    pub locks: usize,
-    /// Those whose acquirer is dead.
-    pub dead: usize,
-    /// Those called orphaned, by one who came too late, and by the watcher.
-    pub orphaned: [usize; 2],
-    /// Those that nobody knows of any more, and that were called unknown.
-    pub unknown: usize,
-    /// Called orphaned by one who came too late, or has no time of the lock, though a younger process had the file
-    /// before: without that time nobody can tell it from an heir.
-    pub undecidable: usize,
-    /// Missing, invented, or not as they are.
-    pub wrong_locks: usize,
-    /// A holder missing, invented, or by another means.
-    pub wrong_holders: usize,
-    /// Called orphaned while somebody who knows of it has it.
-    pub false_orphans: usize,
-    /// Called held while its acquirer is dead.
-    pub false_peace: usize,
-}
-
-/// One lock as everybody can see it. OFD locks have no pid: `/proc` does not tell.
-type Row = (u64, String, String, u64, Option<u64>, Option<u32>);
-
-/// Locks, how many of each; and the descriptors of each.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Truth {
-    locks: BTreeMap<Row, usize>,
-    holders: BTreeSet<(Row, u32, i32)>,
 }
 
 impl Soak {
@@ -78,8 +43,7 @@ impl Soak {
     pub fn start(seed: u64) -> Result<Self> {
         println!("seed {seed}");
         let scene = Scene::new();
-        let files: Vec<_> = (0..FILES).map(|file| scene.file(file.to_string())).collect();
-        let by_inode = (0..).zip(&files).map(|(i, path)| Ok((fs::metadata(path)?.ino(), i))).collect::<Result<_>>()?;
+        let files = Files::new(&scene)?;
         let watcher = Watcher::orphans(&[]);
         let (shared, memory) = nursery::memory()?;
         let nursery = nursery::start(&memory, scene.dir(), seed)?;
@@ -93,7 +57,6 @@ impl Soak {
             tally: Tally::default(),
             complaints: 0,
             files,
-            by_inode,
             _nursery: nursery,
             _memory: memory,
             scene,
@@ -150,47 +113,13 @@ impl Soak {
         }
     }
 
-    /// The kernel's word: `/proc/locks`, and the fdinfo of every actor.
-    fn truth(&self) -> Truth {
-        let mut truth = Truth::default();
-        for lock in proc_locks().iter().filter(|lock| !lock.waits) {
-            if let Some(row) = self.row(lock) {
-                *truth.locks.entry(row).or_default() += 1;
-            }
-        }
-        for (_, actor) in self.model.living() {
-            for fd in actor.fds.keys() {
-                let info = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", actor.pid)).unwrap_or_default();
-                let lines = info.lines().filter_map(|line| ProcLock::parse(line.strip_prefix("lock:")?, None));
-                truth.holders.extend(lines.filter_map(|lock| Some((self.row(&lock)?, actor.pid, *fd))));
-            }
-        }
-        truth
-    }
-
-    fn row(&self, lock: &ProcLock) -> Option<Row> {
-        let file = *self.by_inode.get(&lock.inode)?;
-        let pid = lock.pid.filter(|_| lock.kind != "ofd");
-        Some((file, lock.kind.clone(), lock.mode.clone(), lock.start, lock.end, pid))
-    }
-
-    /// The same row of a lock that lockwatch shows.
-    fn row_of(&self, lock: &Value) -> Option<Row> {
-        let file = *self.by_inode.get(&lock["file"]["inode"].as_u64()?)?;
-        let kind = lock["kind"].as_str()?.to_owned();
-        let pid = number(&lock["acquirer"]["pid"]).filter(|_| kind != "ofd");
-        let (start, end) = (lock["range"]["start"].as_u64()?, lock["range"]["end"].as_u64());
-        Some((file, kind, lock["mode"].as_str()?.to_owned(), start, end, pid))
-    }
-
     fn compare(&mut self) -> Result<()> {
-        let paths: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
         let mut tries = 10;
         // Queues of the dead are emptied in the kernel's own time.
         let (truth, document) = loop {
-            let before = self.truth();
-            let document = document("bpf", &paths);
-            let same = before == self.truth();
+            let before = Truth::read(&self.files, &self.model);
+            let document = document("bpf", &self.files.paths());
+            let same = before == Truth::read(&self.files, &self.model);
             tries -= 1;
             ensure!(same || tries > 0, "the locks of resting actors change");
             if same {
@@ -208,7 +137,7 @@ impl Soak {
 
     fn compare_locks(&mut self, truth: &Truth, locks: &[Value]) {
         let mut seen: BTreeMap<Row, usize> = BTreeMap::new();
-        locks.iter().filter_map(|lock| self.row_of(lock)).for_each(|row| *seen.entry(row).or_default() += 1);
+        locks.iter().filter_map(|lock| self.files.row_of(lock)).for_each(|row| *seen.entry(row).or_default() += 1);
         self.tally.locks += locks.len();
         let rows: BTreeSet<_> = truth.locks.keys().chain(seen.keys()).collect();
         for row in rows {
@@ -223,7 +152,7 @@ impl Soak {
     fn compare_holders(&mut self, truth: &Truth, locks: &[Value]) {
         let mut seen = BTreeSet::new();
         for lock in locks {
-            let Some(row) = self.row_of(lock) else { continue };
+            let Some(row) = self.files.row_of(lock) else { continue };
             let by_fd = |holder: &&Value| holder["via"] == "fd";
             for holder in items(&lock["holders"]).iter().filter(by_fd) {
                 let (pid, fd) = (number(&holder["pid"]).unwrap_or(0), number(&holder["fd"]).unwrap_or(0));
@@ -268,7 +197,7 @@ impl Soak {
                 actor.fds.get(&fd.cast_signed()).map(|(description, _)| *description)
             })
             .collect();
-        let (Some(row), Some(pid)) = (self.row_of(lock), number(&lock["acquirer"]["pid"])) else { return fds };
+        let (Some(row), Some(pid)) = (self.files.row_of(lock), number(&lock["acquirer"]["pid"])) else { return fds };
         if !fds.is_empty() {
             return fds;
         }
@@ -278,7 +207,7 @@ impl Soak {
 
     /// The verdict of a lock, cold (0) or watched (1).
     fn judge(&mut self, lock: &Value, watched: usize) {
-        let (Some(row), Some(pid)) = (self.row_of(lock), number(&lock["acquirer"]["pid"])) else { return };
+        let (Some(row), Some(pid)) = (self.files.row_of(lock), number(&lock["acquirer"]["pid"])) else { return };
         let candidates = self.descriptions(lock);
         let Some(description) = candidates.first().copied() else { return };
         let owners = self.model.owners(description, &row.1, pid);
@@ -314,12 +243,12 @@ impl Soak {
     fn listen(&mut self) {
         let marker = self.scene.file("marker");
         let (_, heir) = ghost(&self.scene, &marker);
-        self.watcher.wait_for("orphaned marker", |event| event.is("orphaned") && event.about(&marker));
+        self.watcher.wait_about("orphaned", &marker);
         drop(heir);
-        self.watcher.wait_for("cleared marker", |event| event.is("cleared") && event.about(&marker));
+        self.watcher.wait_about("cleared", &marker);
         for event in self.watcher.events() {
             let lock = &event.json["lock"];
-            if self.row_of(lock).is_none() {
+            if self.files.row_of(lock).is_none() {
                 if event.is("lost") {
                     println!("{}: the watcher has lost {}", self.here(), event.json["lost"]);
                 }
@@ -373,31 +302,6 @@ impl Drop for Soak {
             }
         }
     }
-}
-
-impl Tally {
-    /// How much was wrong.
-    pub fn wrong(&self) -> usize {
-        self.wrong_locks + self.wrong_holders + self.false_orphans + self.false_peace
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { locks, dead, orphaned, unknown, undecidable, .. } = self;
-        let Tally { wrong_locks, wrong_holders, false_orphans, false_peace, .. } = self;
-        write!(
-            f,
-            "{locks} locks, {dead} of dead acquirers; orphaned: {} cold, {} watched, {undecidable} of them undecidable; \
-             {unknown} ghosts unknown; wrong: {wrong_locks} locks, {wrong_holders} holders, {false_orphans} false \
-             orphans, {false_peace} held by the dead",
-            orphaned[0], orphaned[1]
-        )
-    }
-}
-
-fn number(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|number| u32::try_from(number).ok())
 }
 
 fn comm(pid: u32) -> Option<String> {
