@@ -63,7 +63,7 @@ impl Census {
         let Life::Dead(death) = &dead.life else { return None };
         let (taken, died, born) = (trace.acquired_at?, death.at?, living.started_at?);
         let life = Life::Dead(Death { number_reused_by: Some(living.id), ..death.clone() });
-        (taken <= died && died < born).then(|| Arc::new(Process { life, ..Process::clone(dead) }))
+        (taken <= died && died <= born).then(|| Arc::new(Process { life, ..Process::clone(dead) }))
     }
 
     /// The life of a process that is not among the living. Another one under its number is proof of its death: a
@@ -176,6 +176,7 @@ mod tests {
             assert_eq!(found.life.name(), expect, "died {died}, born {born}, taken {taken:?}");
         };
         check(51, 52, at(50), "dead");
+        check(51, 51, at(50), "dead");
         check(51, 52, at(53), "alive");
         check(51, 52, None, "alive");
         // One that is dying still stands in /proc.

@@ -1,8 +1,8 @@
 //! The BPF programs of lockwatch.
 //!
 //! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, and `probes` ties
-//! each of them to its tracepoint. `walk` and `fds` show what was there before anybody watched, `hidden`, `queues` and
-//! `rings` who keeps a file open without a descriptor, and `names` what such a file is called.
+//! each of them to its tracepoint. `walk` and `fds` show what was there before anybody watched; `hidden`, with `queues` and
+//! `rings`, who keeps a file open without a descriptor (`keepers` tells of it), and `names` what such a file is called.
 
 #![no_std]
 #![no_main]
@@ -10,6 +10,7 @@
 
 mod fds;
 mod hidden;
+mod keepers;
 mod kernel;
 mod locks;
 mod maps;
@@ -17,6 +18,7 @@ mod names;
 mod probes;
 mod queues;
 mod rings;
+mod sockets;
 mod tasks;
 mod walk;
 

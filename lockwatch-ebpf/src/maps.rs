@@ -2,7 +2,6 @@
 //!
 //! Hash maps are preallocated and never LRU: an LRU map evicts entries that are in use.
 
-use crate::queues::Walk;
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
@@ -50,10 +49,6 @@ pub static WANTED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 12, BPF_F_
 /// The open file whose path is asked for.
 #[map]
 pub static NAMED: Array<u64> = Array::with_max_entries(1, 0);
-
-/// Where the search of a socket's queue stands.
-#[map]
-pub static QUEUE: Array<Walk> = Array::with_max_entries(1, 0);
 
 /// What a walk has met, and what a search.
 #[map]

@@ -11,16 +11,16 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::Array};
 use lockwatch_common::{counter, keeper};
 
 use crate::{
-    hidden::{Place, check},
-    kernel::{Kernel, Probed, at, has, peek},
-    maps::{QUEUE, count},
+    keepers::{Place, check},
+    kernel::{Kernel, Probed, at, peek},
+    maps::count,
+    sockets::queue_of,
 };
 
-const AF_UNIX: u16 = 1;
 /// TCP_LISTEN (include/net/tcp_states.h): unix sockets use TCP's names.
 const LISTENING: u8 = 10;
 /// SCM_MAX_FD (include/net/scm.h).
@@ -33,7 +33,7 @@ const ATTEMPTS: u32 = 16;
 /// Where the search of a socket stands. It is a map's value, not one on the stack: there the verifier would follow every
 /// number that its counters can take.
 #[derive(Clone, Copy)]
-pub struct Walk {
+struct Walk {
     place: Place,
     /// The socket's own queue.
     top: u64,
@@ -53,6 +53,9 @@ pub struct Walk {
     listening: bool,
     done: bool,
 }
+
+#[map]
+static QUEUE: Array<Walk> = Array::with_max_entries(1, 0);
 
 /// Looks through everything that has arrived at a socket.
 #[inline(always)]
@@ -86,30 +89,6 @@ pub fn search(file: u64, place: &Place) {
     if !walk.done {
         count(counter::SEARCH_CUT);
     }
-}
-
-/// Whether a message has arrived at this socket.
-#[inline(always)]
-pub fn has_messages(file: u64) -> bool {
-    queue_of(file).is_some_and(|(_, queue)| {
-        let first = peek(queue + at!(skb_next) as u64);
-        first != queue && first != 0
-    })
-}
-
-/// The `struct sock` of a unix socket, and the head of its queue.
-#[inline(always)]
-fn queue_of(file: u64) -> Option<(u64, u64)> {
-    if !has!(f_private, socket_sk, sk_family, sk_state, sk_queue, skb_next, skb_prev, skb_sk, skb_cb)
-        || !has!(unix_fp, scm_count, scm_fp)
-    {
-        return None;
-    }
-    let socket = peek(peek(file + at!(f_private) as u64) + at!(socket_sk) as u64);
-    if socket == 0 || Probed::load::<u16>(socket as *const u8, at!(sk_family)) != AF_UNIX {
-        return None;
-    }
-    Some((socket, socket + at!(sk_queue) as u64))
 }
 
 unsafe extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {

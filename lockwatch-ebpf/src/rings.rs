@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use lockwatch_common::counter;
 
 use crate::{
-    hidden::{Place, check},
+    keepers::{Place, check},
     kernel::{Kernel, Probed, at, has, peek, peek32},
     maps::count,
 };

@@ -19,15 +19,22 @@ use advice::Distro;
 use plan::{Facts, Step};
 
 /// Packages of the programs that the tests use, and such a program of each.
-const TESTS: &[(&str, &str)] =
-    &[("stress-ng", "stress-ng"), ("strace", "strace"), ("util-linux", "lslocks"), ("sqlite3", "sqlite3")];
+const TESTS: &[(&str, &str)] = &[
+    ("stress-ng", "stress-ng"),
+    ("strace", "strace"),
+    ("util-linux", "lslocks"),
+    ("sqlite3", "sqlite3"),
+    ("bindfs", "bindfs"),
+    ("btrfs-progs", "mkfs.btrfs"),
+    ("graphviz", "dot"),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Ask nothing
     #[arg(long)]
     yes: bool,
-    /// Also install the programs that the tests use (stress-ng, strace, util-linux, sqlite3)
+    /// Also install the programs that the tests use (stress-ng, strace, sqlite3 and others)
     #[arg(long)]
     tests: bool,
 }

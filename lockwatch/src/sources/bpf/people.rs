@@ -82,6 +82,13 @@ impl<'a> People<'a> {
         let living = in_portions(latest.len(), WORTH_A_THREAD, read).into_iter().zip(&latest);
         let living = living.filter_map(|(process, (key, value))| {
             let mut process = process?;
+            if let Some(dead) = value.filter(|value| value.died_ns != 0 && process.id == process_id(key))
+                && !processes::is_exiting(process.id)
+            {
+                // Another one, which got the number within the tick: it was born when the number was free again.
+                process.started_at = Some(clock.at_boot_ns(dead.died_ns));
+                return Some((key.pid, Arc::new(process)));
+            }
             if process.id.start == process_id(key).start && key.start_ns != 0 {
                 // `/proc` knows it only to a tick; who was born after a lock was taken is told by less.
                 process.started_at = Some(clock.at_boot_ns(key.start_ns));
