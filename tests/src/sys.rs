@@ -244,6 +244,16 @@ pub fn interrupt_on(signal: c_int, restart: bool) -> io::Result<()> {
     check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }).map(drop)
 }
 
+/// signal(2) with SIG_DFL: a program that a shell has put into the background ignores SIGINT and SIGQUIT, and so does
+/// whatever it starts (POSIX.1-2017, XCU 2.11).
+pub fn obey(signal: c_int) -> io::Result<()> {
+    // SAFETY: SIG_DFL is no address.
+    match unsafe { libc::signal(signal, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// signal(2) with SIG_IGN.
 pub fn ignore(signal: c_int) -> io::Result<()> {
     // SAFETY: installs no handler.

@@ -34,6 +34,9 @@ pub const LIFE_SECONDS: u32 = 120;
 /// The whole program: commands from standard input until it ends.
 pub fn main() -> Result<()> {
     sys::alarm(LIFE_SECONDS);
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        sys::obey(signal).context("obey a terminal's signals")?;
+    }
     sys::interrupt_on(libc::SIGUSR1, false).context("handle SIGUSR1")?;
     // The kernel asks the holder of a lease with it to give the lease up.
     sys::interrupt_on(libc::SIGIO, false).context("handle SIGIO")?;
