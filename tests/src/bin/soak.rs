@@ -35,7 +35,7 @@ fn main() -> Result<()> {
             println!("stop {stop} of {stops}, {:.0?}: {}", start.elapsed(), soak.tally());
         }
     }
-    let wrong = soak.tally().wrong();
+    let wrong = soak.tally().wrong() + soak.tally().unsearched;
     println!("seed {seed}: {wrong} wrong in {operations} operations and {stops} stops");
     if wrong > 0 {
         bail!("{wrong} wrong; run again with --seed {seed}");

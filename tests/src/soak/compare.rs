@@ -59,6 +59,9 @@ pub struct Tally {
     pub wrong_holders: usize,
     /// Called orphaned while somebody who knows of it has it.
     pub false_orphans: usize,
+    /// The same where that somebody has no descriptor, only a mapping, and another has one: then nobody searches for
+    /// mappings. Wrong too, but known.
+    pub unsearched: usize,
     /// Called held while its acquirer is dead.
     pub false_peace: usize,
 }
@@ -301,6 +304,14 @@ impl Soak {
         // A watcher has no time for a range that is not the last one its owner took, and judges it like a cold one.
         let timed = watched == 1 && !lock["acquired_at"].is_null();
         match owners.iter().find(|owner| timed || !younger(owner.relation)) {
+            // Nothing tells a watcher that a message was received.
+            Some(_) if watched == 1 && lock["cause"] == "in_flight" && !self.flies(description) => {}
+            Some(owner)
+                if self.only_maps(owner.pid, description)
+                    && items(&lock["holders"]).iter().any(|h| h["via"] == "fd") =>
+            {
+                self.tally.unsearched += 1;
+            }
             Some(owner) => {
                 self.tally.false_orphans += 1;
                 self.complain(&format!("false orphan, says {who}: {owner:?} has it: {lock:#}"));
@@ -308,6 +319,15 @@ impl Soak {
             None if !owners.is_empty() => self.tally.undecidable += 1,
             None => {}
         }
+    }
+
+    fn flies(&self, description: Description) -> bool {
+        self.model.hidden(description).iter().any(|(_, via)| *via == "message")
+    }
+
+    fn only_maps(&self, pid: u32, description: Description) -> bool {
+        let actor = self.model.living().find(|(_, actor)| actor.pid == pid);
+        actor.is_some_and(|(_, actor)| !actor.fds.values().any(|(own, _)| *own == description))
     }
 
     /// What the watcher has said by now. A ghost of ours shows that it has come so far.
@@ -385,12 +405,12 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { locks, dead, orphaned, unknown, undecidable, .. } = self;
-        let Tally { wrong_locks, wrong_holders, false_orphans, false_peace, .. } = self;
+        let Tally { wrong_locks, wrong_holders, false_orphans, false_peace, unsearched, .. } = self;
         write!(
             f,
             "{locks} locks, {dead} of dead acquirers; orphaned: {} cold, {} watched, {undecidable} of them undecidable; \
              {unknown} ghosts unknown; wrong: {wrong_locks} locks, {wrong_holders} holders, {false_orphans} false \
-             orphans, {false_peace} held by the dead",
+             orphans and {unsearched} for want of a search, {false_peace} held by the dead",
             orphaned[0], orphaned[1]
         )
     }
