@@ -77,7 +77,6 @@ struct Scene {
     complete: bool,
     text: &'static str,
     remote_gone: Option<bool>,
-    taken: Option<u64>,
 }
 
 fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
@@ -91,7 +90,6 @@ fn watched(acquirer: Process, holders: Vec<Holder>) -> Scene {
         complete: true,
         text: "",
         remote_gone: None,
-        taken: None,
     }
 }
 
@@ -118,10 +116,6 @@ impl Scene {
 
     fn text(self, text: &'static str) -> Self {
         Self { text, ..self }
-    }
-
-    fn taken(self, at: u64) -> Self {
-        Self { taken: Some(at), ..self }
     }
 
     fn incomplete(self) -> Self {
@@ -295,18 +289,6 @@ fn watched_locks() {
             watched(locksmith(ok()), vec![fd(alive(4730, "sleep", SLEEP)), fd(fork(LOCKSMITH))]),
             HandedOver,
             Some(Daemonized),
-        ),
-        (
-            "killed, a child left that was there before the lock",
-            watched(locksmith(killed()), vec![fd(table(7, 99))]).taken(100),
-            HandedOver,
-            Some(Borrowed),
-        ),
-        (
-            "killed, a child left that was born after the lock",
-            watched(locksmith(killed()), vec![fd(table(7, 100))]).taken(100),
-            Orphaned,
-            Some(Child),
         ),
         ("killed, child left", watched(locksmith(killed()), vec![fd(fork(LOCKSMITH))]), Orphaned, Some(Child)),
         (

@@ -41,6 +41,7 @@ use self::{
 };
 use crate::sources::{
     clock::{self, Clock},
+    confirm::confirm,
     processes,
 };
 
@@ -138,9 +139,13 @@ impl Bpf {
 
     /// Everything that is, now.
     pub fn look(&mut self) -> Result<Picture> {
-        let picture = self.look_once()?;
-        // What such a process left, and to whom, happened since the descriptors were visited.
-        if picture::is_outdated(&picture) { self.look_once() } else { Ok(picture) }
+        let mut picture = self.look_once()?;
+        if picture::is_outdated(&picture) {
+            // What such a process left, and to whom, happened since the descriptors were visited.
+            picture = self.look_once()?;
+        }
+        confirm(&mut picture, Path::new("/proc"));
+        Ok(picture)
     }
 
     fn look_once(&mut self) -> Result<Picture> {

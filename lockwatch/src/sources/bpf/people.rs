@@ -90,10 +90,6 @@ impl<'a> People<'a> {
             let noted = value.and_then(|value| exe_file(value.exe_inode, value.exe_device));
             let seen = fds.executables.get(key).or_else(|| found.executables.get(key)).copied();
             process.exe_file = seen.or(noted).or(process.exe_file);
-            // To the nanosecond, as the times of locks are: who was born first is asked of both.
-            if process.id == process_id(key) && key.start_ns != 0 {
-                process.started_at = Some(clock.at_boot_ns(key.start_ns));
-            }
             process.file_table = self.tables.get(key).copied().map(OwnerKey);
             Some((key.pid, Arc::new(process)))
         });

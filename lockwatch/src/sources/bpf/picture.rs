@@ -18,13 +18,7 @@ use super::{
     people::{Known, People},
     walk::Walked,
 };
-use crate::sources::{
-    clock::Clock,
-    confirm::{confirm, is_alive},
-    peek,
-    place::Places,
-    processes,
-};
+use crate::sources::{clock::Clock, confirm::is_alive, peek, place::Places, processes};
 
 /// Whether a lock stands there that nobody seems to hold: it may have been released between walk and iteration.
 pub fn is_torn(walked: &Walked, fds: &Table) -> bool {
@@ -77,19 +71,7 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
     if locks.iter().any(|lock| !lock.watched && !is_alive(lock, &census)) {
         census.births = processes::births(proc_root);
     }
-    let mut picture = Picture {
-        taken_at: clock.now(),
-        locks,
-        waits,
-        census,
-        files,
-        fds_complete: true,
-        search_complete,
-        exact,
-        warnings,
-    };
-    confirm(&mut picture, proc_root);
-    picture
+    Picture { taken_at: clock.now(), locks, waits, census, files, fds_complete: true, search_complete, exact, warnings }
 }
 
 fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: &mut People) -> LockSeen {
