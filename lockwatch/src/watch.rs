@@ -296,8 +296,8 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// Looks, says whose death it wants to hear of next, and tells what is new.
-    /// Says whether that was the end of what is followed.
+    /// Looks, says whose death it wants to hear of next, and tells what is new. True if that was the end of what is
+    /// followed.
     fn look(&mut self) -> Result<bool> {
         self.look_due = false;
         self.table.see(self.bpf.look(self.depth)?);

@@ -1,5 +1,6 @@
 //! What keeps an open file alive without a descriptor: mappings, messages in flight, io_uring (DESIGN section 3.3).
-//! Dear, so it is done only when a lock has no other holder; until then not even its programs are loaded.
+//! Dear, so it is done only when a lock has no other holder, or before an heir is accused ([`super::Depth`]); until then
+//! not even its programs are loaded.
 
 mod names;
 mod stages;

@@ -89,7 +89,10 @@ impl<'a> People<'a> {
                 process.started_at = Some(clock.at_boot_ns(dead.died_ns));
                 return Some((key.pid, Arc::new(process)));
             }
-            if process.id.start == process_id(key).start && key.start_ns != 0 {
+            if process.id.start.is_some() && process.id != process_id(key) {
+                return Some((key.pid, Arc::new(process))); // of another who had the number, nothing is true of this one
+            }
+            if process.id == process_id(key) {
                 // `/proc` knows it only to a tick; who was born after a lock was taken is told by less.
                 process.started_at = Some(clock.at_boot_ns(key.start_ns));
             }

@@ -37,8 +37,8 @@ pub fn is_outdated(picture: &Picture) -> bool {
 }
 
 /// The open files that have a lock and no descriptor, and if asked those of which neither the taker has one nor
-/// whoever opened the file. A POSIX lock is none of theirs: it belongs to a file table, and
-/// goes when that table closes the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
+/// whoever opened the file. A POSIX lock is none of theirs: it belongs to a file table, and goes when that table closes
+/// the file, whatever else keeps the file open (fs/locks.c locks_remove_posix, 6.18).
 pub fn hidden(walked: &Walked, fds: &Table, depth: Depth) -> Wanted {
     let is_hidden = |record: &&WalkRecord| {
         let settles = |fd: &FdRecord| depth == Depth::Usual || fd.process.pid == record.pid || fd.opened != 0;
