@@ -7,6 +7,7 @@ pub mod age;
 pub mod blocking;
 pub mod census;
 pub mod circles;
+pub mod clear;
 pub mod graph;
 pub mod id;
 pub mod lock;

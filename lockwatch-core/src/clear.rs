@@ -1,0 +1,21 @@
+//! Clearing an orphaned lock, as data: what is known ([`Case`]), what is wanted ([`Wish`]), what the host's owner allows
+//! ([`Policy`]), and what will be done or why not ([`Plan`]).
+//!
+//! A plan is made here, printed, confirmed, and executed by the one interpreter in `lockwatch-control`. The rule above
+//! all others: when in doubt, refuse, say why, and change nothing.
+
+mod case;
+mod gate;
+mod method;
+mod plan;
+mod protect;
+#[cfg(test)]
+mod samples;
+
+pub use self::{
+    case::{Asker, Case, Keeper, Person},
+    gate::Refusal,
+    method::{Method, Step},
+    plan::{Hold, Plan, Policy, Wish},
+    protect::Protection,
+};
