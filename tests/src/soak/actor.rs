@@ -164,10 +164,10 @@ impl<'a> Actor<'a> {
     }
 
     fn close(&mut self) -> Result<()> {
-        let Some((fd, _)) = self.any() else { return Ok(()) };
+        let Some((fd, description)) = self.any() else { return Ok(()) };
         self.fds.remove(&fd);
         sys::close(fd).context("close a descriptor")?;
-        self.note(What::Closes, fd.unsigned_abs().into(), 0);
+        self.note(What::Closes, fd.unsigned_abs().into(), description);
         Ok(())
     }
 

@@ -173,7 +173,8 @@ impl Soak {
             if row.1 != "posix" && !candidates.iter().any(right) {
                 self.tally.wrong_holders += 1;
                 let expect: Vec<_> = candidates.iter().map(|d| self.model.hidden(*d)).collect();
-                self.complain(&format!("wrong holders: {row:?}: {hidden:?}, one of {expect:?} expected"));
+                let stories: String = candidates.iter().map(|d| self.model.story(*d)).collect();
+                self.complain(&format!("wrong holders: {row:?}: {hidden:?}, one of {expect:?} expected{stories}"));
             }
         }
         // The descriptors of a process's own file are its own business with POSIX locks: only the process counts.
@@ -234,7 +235,8 @@ impl Soak {
             Some(_) if watched == 1 && lock["cause"] == "in_flight" && !self.flies(description) => {}
             Some(owner) => {
                 self.tally.false_orphans += 1;
-                self.complain(&format!("false orphan, says {who}: {owner:?} has it: {lock:#}"));
+                let story = self.model.story(description);
+                self.complain(&format!("false orphan, says {who}: {owner:?} has it: {lock:#}{story}"));
             }
             None if !owners.is_empty() => self.tally.undecidable += 1,
             None => {}

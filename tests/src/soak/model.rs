@@ -21,12 +21,16 @@ pub(super) struct Model {
     takes: HashMap<Description, Vec<Take>>,
     asks: HashMap<Serial, HashSet<Serial>>,
     unborn: HashMap<u64, Actor>,
+    /// All that was ever noted: 24 bytes an operation.
+    notes: Vec<Note>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Actor {
     pub(super) pid: u32,
     pub(super) dead: bool,
+    /// Another program now, without an inbox.
+    execed: bool,
     pub(super) fds: BTreeMap<i32, (Description, bool)>,
     pub(super) maps: Vec<Description>,
 }
@@ -49,6 +53,7 @@ impl Actor {
 impl Model {
     /// Reads on.
     pub(super) fn read(&mut self, notes: &[Note]) {
+        self.notes.extend(notes);
         notes.iter().for_each(|note| self.note(*note));
         // A queue dies with its owner, and with its owner's program.
         let actors = &self.actors;
@@ -60,6 +65,7 @@ impl Model {
     }
 
     fn note(&mut self, Note { what, who, a, b }: Note) {
+        let to_another_program = self.actors.get(&(a as u32)).is_some_and(|to| what == What::Sends && to.execed);
         let actor = self.actors.entry(who).or_default();
         match what {
             What::Born => {
@@ -72,6 +78,9 @@ impl Model {
                 actor.fds.insert(a as i32, (b, a >> 32 != 0));
                 *self.flight.entry((who, b)).or_default() -= 1;
             }
+            // Between a receiver's note that it becomes another program and its doing so there is time for a message,
+            // which ends with the inbox.
+            What::Sends if to_another_program => {}
             What::Sends => *self.flight.entry((a as u32, b)).or_default() += 1,
             What::Closes => drop(actor.fds.remove(&(a as i32))),
             What::Maps => actor.maps.push(b),
@@ -92,6 +101,7 @@ impl Model {
             What::Execs => {
                 actor.fds.retain(|_, (_, cloexec)| !*cloexec);
                 actor.maps.clear();
+                actor.execed = true;
                 self.flight.retain(|(to, _), _| *to != who);
             }
             What::Dies => actor.dead = true,
@@ -107,6 +117,25 @@ impl Model {
             Some(old) => old.parties.retain(|serial| take.parties.contains(serial)),
             None => takes.push(take),
         }
+    }
+
+    /// All that was noted of a description and of those who ever had to do with it, in order: for who has to find out
+    /// which of us is wrong.
+    pub(super) fn story(&self, description: Description) -> String {
+        use What::{Born, Dies, Execs, Forks, Sends};
+        let of_life = |note: &Note| matches!(note.what, Born | Forks | Execs | Dies);
+        let about = |note: &&Note| !of_life(note) && note.b == description;
+        let to = |note: &Note| (note.what == Sends).then_some(note.a as u32);
+        let mut who: HashSet<_> =
+            self.notes.iter().filter(about).flat_map(|note| [Some(note.who), to(note)]).flatten().collect();
+        // Children of those have it without having noted anything.
+        for note in self.notes.iter().filter(|note| note.what == Born) {
+            if who.contains(&(note.a as u32)) {
+                who.insert(note.who);
+            }
+        }
+        let told = self.notes.iter().filter(|note| about(note) || of_life(note) && who.contains(&note.who));
+        told.map(|Note { what, who, a, b }| format!("\n  {who} {what:?} {a:#x} {b:#x}")).collect()
     }
 
     /// Those alive.
@@ -217,5 +246,7 @@ mod tests {
         let more = [&notes[..], &[(Receives, 2, 9, d), (Execs, 1, 0, 0)]].concat();
         assert_eq!(model(&more).hidden(d), BTreeSet::new());
         assert!(model(&more).actors[&2].has(d));
+        let late = [&notes[..3], &[(Execs, 2, 0, 0), (Sends, 1, 2, d)]].concat();
+        assert_eq!(model(&late).hidden(d), BTreeSet::new());
     }
 }

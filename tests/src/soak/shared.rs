@@ -61,7 +61,7 @@ pub(super) enum What {
     Has,
     /// The same, out of its inbox.
     Receives,
-    /// `a`: descriptor.
+    /// `a`: descriptor; `b`: description.
     Closes,
     /// `b`: description.
     Maps,
