@@ -100,6 +100,9 @@ pub enum Via {
 }
 
 impl Via {
+    /// Every means.
+    pub const ALL: [Via; 6] = [Via::Fd, Via::Mapping, Via::Message, Via::IoUring, Via::Kernel, Via::Remote];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -213,6 +213,22 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Cause; 12] = [
+        Cause::Passed,
+        Cause::Borrowed,
+        Cause::Daemonized,
+        Cause::Child,
+        Cause::Leaked,
+        Cause::Inherited,
+        Cause::Mapped,
+        Cause::InFlight,
+        Cause::IoUring,
+        Cause::SharedFiles,
+        Cause::Kernel,
+        Cause::Remote,
+    ];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {
