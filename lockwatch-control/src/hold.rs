@@ -23,11 +23,12 @@
 //! control groups belong to root, so uid 0 needs no other; one that was delegated to a user is not ours to write, and its
 //! processes get SIGSTOP.
 //!
-//! **System calls after the confinement**, for its filter: in this process openat, read, pread64, write, close, newfstatat,
-//! statx, getdents64, lseek, pidfd_open, pidfd_send_signal (0, SIGSTOP, SIGCONT, SIGKILL), poll or ppoll, socketpair,
-//! sendmsg, recvfrom, recvmsg, shutdown, fcntl, dup, rt_sigprocmask, clone (fork and a thread; clone3 may be answered ENOSYS), waitid,
-//! clock_nanosleep, futex, mmap, mprotect, munmap, madvise, sigaltstack, rseq, set_robust_list, sched_getaffinity,
-//! gettid, getpid, exit; in the guardian also setsid, dup2, close_range, prctl (PR_SET_NAME), exit_group.
+//! **System calls after the confinement**, for its filter. In this process: openat, read, pread64, write, close, fstat,
+//! newfstatat, statx, getdents64, lseek, fcntl, pidfd_open, pidfd_send_signal (SIGSTOP, SIGCONT, SIGKILL), poll and ppoll,
+//! socketpair, sendmsg, recvfrom, shutdown, getpid, rt_sigprocmask, waitid, clock_nanosleep, clone (a fork), exit_group; for
+//! the thread also clone3 (or ENOSYS for it), rt_sigaction, mmap, mprotect, munmap, madvise, sigaltstack, rseq,
+//! set_robust_list, sched_getaffinity, gettid, futex, exit; in the guardian also prctl (PR_SET_NAME), setsid, dup2 (dup3
+//! where there is none), close_range, recvmsg.
 
 mod guardian;
 mod hierarchy;

@@ -60,7 +60,7 @@ impl Freezer {
     }
 
     fn refuses(&mut self, expect: &str) {
-        let error = self.ask("freeze").expect_err("must be refused");
+        let error = self.ask("freeze").err().unwrap_or_else(|| panic!("{expect}: not refused"));
         assert!(error.contains(expect), "{error}");
         assert_eq!(self.guardian(), None, "it ends with the hold");
     }
@@ -371,7 +371,7 @@ fn everybody_goes_on_when_lockwatch_is_killed() {
 #[test]
 fn everybody_goes_on_when_the_limit_has_passed() {
     for mut stage in stages("everybody_goes_on_when_the_limit_has_passed") {
-        let limit = Duration::from_secs(2);
+        let limit = Duration::from_secs(1);
         let began = Instant::now();
         let mut freezer = Freezer::start(limit, 0, &[&stage.typed()]);
         freezer.tell("freeze");
@@ -380,8 +380,8 @@ fn everybody_goes_on_when_the_limit_has_passed() {
         stage.goes_on();
         assert!(began.elapsed() >= limit);
         freezer.process.signal(Signal::CONT);
-        let error = freezer.ask("check").expect_err("it is over");
-        assert_eq!(error, "everybody goes on: 2 s have passed, the most that was allowed");
+        let error = freezer.ask("check").err().unwrap();
+        assert_eq!(error, "everybody goes on: 1 s have passed, the most that was allowed");
         freezer.tell("thaw");
     }
 }
@@ -440,7 +440,7 @@ fn a_thaw_by_others_is_noticed() {
         let mut freezer = Freezer::long(&[&stage.typed()]);
         freezer.tell("freeze");
         stage.freeze_otherwise(false);
-        assert!(freezer.ask("check").expect_err("it runs").ends_with("goes on: somebody else has let it"));
+        assert!(freezer.ask("check").err().unwrap().ends_with("goes on: somebody else has let it"));
         freezer.tell("thaw");
         stage.goes_on();
     }
