@@ -6,6 +6,7 @@
 
 pub mod document;
 pub mod eyes;
+pub mod fault;
 pub mod front;
 pub mod proof;
 pub mod wire;
