@@ -1,6 +1,10 @@
 //! Who looks at the world for the one who acts.
 
+mod process;
+
 use lockwatch_core::{clear::Case, id::LockId, lock::FileId};
+
+pub use self::process::Resident;
 
 /// What a look for an ID has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

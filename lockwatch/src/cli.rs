@@ -50,6 +50,9 @@ pub enum Command {
     /// Follow lock operations as they happen.
     #[command(after_long_help = help::section("trace"))]
     Trace(Trace),
+    /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
+    #[command(hide = true)]
+    Eyes(Look),
     /// Tell what works on this host, what does not, and how to mend it.
     #[command(after_long_help = help::section("doctor"))]
     Doctor(Doctor),

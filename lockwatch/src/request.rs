@@ -46,6 +46,8 @@ pub enum Action {
     },
     /// Follow lock operations.
     Trace(Request),
+    /// Look for the one who acts.
+    Eyes(Request),
     /// Check the host.
     Doctor {
         /// As JSON.
@@ -155,6 +157,7 @@ impl Cli {
                     Filter { kinds: trace.kinds, pid: trace.pid, comm: trace.comm.map(text), ..Filter::default() };
                 Action::Trace(base(trace.look, trace.paths, filter, format, Scope::All))
             }
+            Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Doctor(doctor) => Action::Doctor { json: doctor.json, colour },
             Command::Schema { of } => Action::Schema(of),
             Command::Completions { shell } => Action::Completions(shell),
