@@ -27,7 +27,7 @@ pub const NEEDED: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet:
 /// Leaves this process with these capabilities, without a way to any other, and with the system calls of [`CALLS`].
 ///
 /// Every set of capabilities holds only them: effective and permitted all, inheritable and ambient none, bounding no
-/// other. no_new_privs is set. A system call that is not listed fails with EPERM and the kernel logs it; it does not
+/// other. no_new_privs is set. A system call that is not listed fails with EPERM, and the kernel logs it; it does not
 /// end the process, because one that is killed in mid-act leaves no record of how far it came, and a call that fails
 /// does no more than one that was never made. What was open stays open: a connected socket goes on to work.
 ///
@@ -40,10 +40,11 @@ pub const NEEDED: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet:
 pub fn drop_to(kept: CapabilitySet) -> anyhow::Result<()> {
     // Capabilities belong to threads (capabilities(7)): another one would keep them all.
     ensure!(threads()? == 1, "this process has more threads than one");
-    let filter = calls::filter().context("make the seccomp filter")?;
+    let filters = calls::filters().context("make the seccomp filters")?;
     drop_capabilities(kept)?;
     thread::set_no_new_privs(true).context("set no_new_privs")?;
-    apply(&filter).context("set the seccomp filter (does this kernel have CONFIG_SECCOMP_FILTER?)")
+    let [first, second] = filters.map(|filter| apply(&filter));
+    first.and(second).context("set the seccomp filters (does this kernel have CONFIG_SECCOMP_FILTER?)")
 }
 
 fn drop_capabilities(kept: CapabilitySet) -> anyhow::Result<()> {

@@ -50,22 +50,27 @@ const SIGNALS: &[u64] = &[0, libc::SIGTERM as u64, libc::SIGKILL as u64, libc::S
 
 const PRCTL: &[u64] = &[libc::PR_SET_PDEATHSIG as u64, libc::PR_SET_NAME as u64];
 
-/// Everything but what glibc's fork(3) passes: the signal for the parent, and where the child's number is put.
-const NOT_FORK: u64 =
-    !(0xff | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PARENT_SETTID | libc::CLONE_PIDFD)
-        as u32 as u64;
+const FLOCK: &[u64] = &[libc::LOCK_UN as u64, (libc::LOCK_EX | libc::LOCK_NB) as u64];
+
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u64;
 
 const EXEC: u64 = libc::PROT_EXEC as u64;
 
 /// The whole list. What is not in it is refused, above all: sockets of any kind, exec, ptrace, bpf, mounts, namespaces,
-/// kill(2) by number, memory that can be run, and the taking of flocks.
+/// kill(2) by number, and memory that can be run.
 pub const CALLS: &[Call] = &[
     // The acts.
     call(libc::SYS_pidfd_open, Any, "pin a process"),
     call(libc::SYS_pidfd_getfd, Any, "duplicate a descriptor of a pinned process"),
     call(libc::SYS_pidfd_send_signal, Among(1, SIGNALS), "end a holder, hold somebody still, let it go on"),
     call(libc::SYS_kcmp, Any, "is the duplicate of the same open file"),
-    call(libc::SYS_flock, Among(1, &[libc::LOCK_UN as u64]), "unlock; a lock is never taken"),
+    call(libc::SYS_flock, Among(1, FLOCK), "unlock; lock the record for a line's time"),
     call(libc::SYS_fcntl, Among(1, FCNTL), "unlock OFD locks and leases; descriptors' flags"),
     call(libc::SYS_recvmsg, Any, "peek for a message in flight"),
     // Files: /proc, the freezer, the audit log, what waits for a second person.
@@ -87,6 +92,9 @@ pub const CALLS: &[Call] = &[
     call(libc::SYS_fstatfs, Any, "which file system is this"),
     call(libc::SYS_readlinkat, Any, "what a descriptor leads to"),
     call(libc::SYS_getdents64, Any, "list /proc/PID/fdinfo and what waits"),
+    call(libc::SYS_mkdirat, Any, "the record's directory"),
+    call(libc::SYS_fchmod, Any, "the record is 0600"),
+    call(libc::SYS_ftruncate, Any, "take back half a line"),
     call(libc::SYS_unlinkat, Any, "take away what no longer waits"),
     call(libc::SYS_renameat, Any, "put down what waits, whole or not at all"),
     call(libc::SYS_renameat2, Any, "put down what waits, whole or not at all"),
@@ -100,8 +108,14 @@ pub const CALLS: &[Call] = &[
     call(libc::SYS_ppoll, Any, "wait for an answer, a death, or the end of a time"),
     // The guardian.
     call(libc::SYS_pipe2, Any, "the guardian's leash"),
-    call(libc::SYS_clone, Without(0, NOT_FORK), "fork the guardian; no threads, no namespaces"),
-    call(libc::SYS_set_robust_list, Any, "glibc, in a forked child"),
+    call(libc::SYS_socketpair, Among(0, &[libc::AF_UNIX as u64]), "the guardian's leash"),
+    call(libc::SYS_clone, Without(0, NAMESPACES), "fork the guardian, and watch it in a thread"),
+    call(libc::SYS_clone3, Any, "glibc, for a thread: answered ENOSYS, and then it takes clone"),
+    call(libc::SYS_set_robust_list, Any, "glibc, in a child or thread"),
+    call(libc::SYS_rseq, Any, "glibc, in a thread"),
+    call(libc::SYS_sched_getaffinity, Any, "glibc, in a thread"),
+    call(libc::SYS_dup, Any, "the guardian's own descriptors"),
+    call(libc::SYS_dup3, Any, "the guardian's own descriptors"),
     call(libc::SYS_setsid, Any, "the guardian leaves the terminal"),
     call(libc::SYS_prctl, Among(0, PRCTL), "the guardian's name, and its parent's death"),
     call(libc::SYS_getppid, Any, "whether the guardian's parent lives"),
@@ -137,6 +151,8 @@ pub const CALLS: &[Call] = &[
     #[cfg(target_arch = "x86_64")]
     call(libc::SYS_poll, Any, "as ppoll"),
     #[cfg(target_arch = "x86_64")]
+    call(libc::SYS_dup2, Any, "as dup3"),
+    #[cfg(target_arch = "x86_64")]
     call(libc::SYS_readlink, Any, "as readlinkat"),
     #[cfg(target_arch = "x86_64")]
     call(libc::SYS_unlink, Any, "as unlinkat"),
@@ -152,16 +168,21 @@ const fn call(number: c_long, only: Only, why: &'static str) -> Call {
     Call { number, only, why }
 }
 
-/// [`CALLS`] as a program for the kernel. A call of another architecture's table kills (seccompiler's own rule): then
-/// the numbers mean something else.
-pub(super) fn filter() -> Result<BpfProgram, seccompiler::Error> {
+/// [`CALLS`] as programs for the kernel, in the order in which they are to be set. The strictest answer counts, and
+/// ENOSYS is stricter than leave. A call of another architecture's table kills (seccompiler's own rule): then the numbers
+/// mean something else.
+pub(super) fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {
+    let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let mut rules = BTreeMap::new();
     for call in CALLS {
         rules.insert(call.number, call.only.rules()?);
     }
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, ARCH.try_into()?)?;
-    Ok(filter.try_into()?)
+    let refuse = |error: i32| SeccompAction::Errno(error.unsigned_abs());
+    let arch = ARCH.try_into()?;
+    // clone3's flags are behind a pointer, where no filter sees them.
+    let first = SeccompFilter::new(absent, SeccompAction::Allow, refuse(libc::ENOSYS), arch)?;
+    let second = SeccompFilter::new(rules, refuse(libc::EPERM), SeccompAction::Allow, arch)?;
+    Ok([first.try_into()?, second.try_into()?])
 }
 
 impl Only {

@@ -65,7 +65,7 @@ fn stranger() -> Child {
 fn every_call_stands_once_in_the_list() {
     let numbers: BTreeSet<_> = CALLS.iter().map(|call| call.number).collect();
     assert_eq!(numbers.len(), CALLS.len());
-    assert!(calls::filter().unwrap().len() < 4096, "BPF_MAXINSNS, linux/bpf_common.h");
+    assert!(calls::filters().unwrap().iter().all(|filter| filter.len() < 4096), "BPF_MAXINSNS, linux/bpf_common.h");
 }
 
 #[test]
@@ -107,11 +107,10 @@ fn what_is_not_listed_fails_and_does_not_kill() {
     let l = |n: c_int| c_long::from(n);
     let (socket, locked, own) =
         (l(theirs.as_raw_fd()), l(file.as_file().as_raw_fd()), l(processes::getpid().as_raw_nonzero().get()));
-    let (stream, exclusive) = (l(libc::SOCK_STREAM), l(libc::LOCK_EX | libc::LOCK_NB));
-    let thread = l(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND);
+    let stream = l(libc::SOCK_STREAM);
     let (page, anonymous) = (l(libc::PROT_READ | libc::PROT_EXEC), l(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS));
     let hello = c"hello".as_ptr().expose_provenance().cast_signed() as c_long;
-    let rows: [(&str, c_long, [c_long; 4], c_int); 15] = [
+    let rows: [(&str, c_long, [c_long; 4], c_int); 16] = [
         ("a socket of the network", libc::SYS_socket, [l(libc::AF_INET), stream, 0, 0], libc::EPERM),
         ("a socket of this host", libc::SYS_socket, [l(libc::AF_UNIX), stream, 0, 0], libc::EPERM),
         ("execve", libc::SYS_execve, [0; 4], libc::EPERM),
@@ -119,11 +118,12 @@ fn what_is_not_listed_fails_and_does_not_kill() {
         ("bpf", libc::SYS_bpf, [0; 4], libc::EPERM),
         ("unshare", libc::SYS_unshare, [l(libc::CLONE_NEWNS), 0, 0, 0], libc::EPERM),
         ("a child in a namespace", libc::SYS_clone, [l(libc::CLONE_NEWUSER | libc::SIGCHLD), 0, 0, 0], libc::EPERM),
-        ("a thread", libc::SYS_clone, [thread, 0, 0, 0], libc::EPERM),
+        ("clone3", libc::SYS_clone3, [0; 4], libc::ENOSYS),
         ("kill", libc::SYS_kill, [own, 0, 0, 0], libc::EPERM),
         ("memory to run", libc::SYS_mmap, [0, 4096, page, anonymous], libc::EPERM),
         ("setuid", libc::SYS_setuid, [0; 4], libc::EPERM),
-        ("taking a flock", libc::SYS_flock, [locked, exclusive, 0, 0], libc::EPERM),
+        ("waiting for a flock", libc::SYS_flock, [locked, l(libc::LOCK_EX), 0, 0], libc::EPERM),
+        ("a pair of sockets of the network", libc::SYS_socketpair, [l(libc::AF_INET), stream, 0, 0], libc::EPERM),
         ("taking a POSIX lock", libc::SYS_fcntl, [locked, l(libc::F_SETLK), 0, 0], libc::EPERM),
         ("an unlock", libc::SYS_flock, [locked, l(libc::LOCK_UN), 0, 0], 0),
         ("the connected socket", libc::SYS_write, [socket, hello, 5, 0], 0),
@@ -205,4 +205,28 @@ fn two_capabilities_suffice_to_act() {
         expect[2] = "read its fdinfo: PermissionDenied";
     }
     assert_eq!(said, expect);
+}
+
+#[test]
+fn forks_threads_and_panics_still_work() {
+    if !is_root() {
+        return;
+    }
+    let said = in_child(|| {
+        if let Err(error) = drop_to(NEEDED) {
+            return vec![format!("{error:#}")];
+        }
+        let thread = std::thread::Builder::new().spawn(|| fs::read_to_string("/proc/self/status").is_ok());
+        let thread = thread.map(|thread| thread.join().is_ok_and(|read| read));
+        // SAFETY: the child ends at once.
+        let child = match unsafe { libc::fork() } {
+            // SAFETY: ends the process.
+            0 => unsafe { libc::_exit(7) },
+            child => processes::waitpid(Pid::from_raw(child), WaitOptions::empty()),
+        };
+        let code = child.ok().flatten().and_then(|(_, status)| status.exit_status());
+        let panicked = catch_unwind(|| panic!("on purpose"));
+        vec![format!("{:?} {code:?} {}", thread.ok(), panicked.is_err())]
+    });
+    assert_eq!(said, ["Some(true) Some(7) true"]);
 }
