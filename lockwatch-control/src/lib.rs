@@ -12,6 +12,7 @@ pub mod eyes;
 pub mod fault;
 pub mod front;
 pub mod peer;
+pub mod hold;
 pub mod proof;
 mod trusted;
 pub mod wire;
