@@ -5,9 +5,13 @@
 //! and loads no BPF program. The rule above all others: when in doubt, refuse, say why, and change nothing.
 
 pub mod audit;
+pub mod config;
+pub mod confine;
 pub mod document;
 pub mod eyes;
 pub mod fault;
 pub mod front;
+pub mod peer;
 pub mod proof;
+mod trusted;
 pub mod wire;
