@@ -7,5 +7,6 @@
 pub mod document;
 pub mod eyes;
 pub mod front;
+pub mod hands;
 pub mod proof;
 pub mod wire;
