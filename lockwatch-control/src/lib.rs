@@ -13,6 +13,7 @@ pub mod fault;
 pub mod front;
 pub mod peer;
 pub mod hold;
+pub mod hands;
 pub mod proof;
 mod trusted;
 pub mod wire;
