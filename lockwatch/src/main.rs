@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod doctor;
 mod exit;
+mod eyes;
 #[cfg(test)]
 mod fixture;
 mod logging;
@@ -44,6 +45,8 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Explain { request, what, watch: true } => watch::explain(&request, &what),
         Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
+        Action::Eyes(request) => eyes::run(&request),
+        Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),
         Action::Schema(schema) => commands::schema(schema),
         Action::Completions(shell) => pages::completions(shell),
