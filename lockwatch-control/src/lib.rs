@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod confine;
+pub mod audit;
 pub mod document;
 pub mod eyes;
 pub mod fault;
