@@ -17,13 +17,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use self::layer::{Control, Layer};
 pub use self::span::parse as time_span;
-use crate::{peer::Peer, trusted};
+use crate::{audit, peer::Peer, trusted};
 
 /// Where the configuration is.
 pub const FILE: &str = "/etc/lockwatch/config.toml";
-
-/// Where every clear is recorded, unless the configuration says otherwise.
-pub const AUDIT_LOG: &str = "/var/log/lockwatch/audit.log";
 
 /// What is configured, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +58,7 @@ impl Default for Config {
             approvals: 1,
             protection: Protection::default(),
             group: Group { methods: vec![Method::Release], paths: None, hold: false },
-            audit_log: AUDIT_LOG.into(),
+            audit_log: audit::PATH.into(),
             settle: Duration::from_secs(1),
             hold_max: Duration::from_secs(90),
             grace: Duration::from_secs(5),
