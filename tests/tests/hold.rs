@@ -23,9 +23,18 @@ struct Freezer {
 
 impl Freezer {
     fn start(limit: Duration, spared: u32, holds: &[&str]) -> Self {
+        Self::greet(&mut Command::new(program("freezer")), limit, spared, holds)
+    }
+
+    /// One that kills itself at this point of `lockwatch_control::fault`.
+    fn ending_at(point: u32, holds: &[&str]) -> Self {
         let mut command = Command::new(program("freezer"));
+        Self::greet(command.env("LOCKWATCH_FAULT", point.to_string()), Duration::from_secs(60), 0, holds)
+    }
+
+    fn greet(command: &mut Command, limit: Duration, spared: u32, holds: &[&str]) -> Self {
         command.arg(limit.as_millis().to_string()).arg(spared.to_string()).args(holds);
-        let mut child = piped(&mut command);
+        let mut child = piped(command);
         let lines = Lines::from(child.stdout.take().unwrap());
         let freezer = Self { stdin: child.stdin.take(), process: Process::of_child(child), lines };
         assert!(freezer.lines.take(|line| line == "ready").is_some(), "{:?}", freezer.lines.heard());
@@ -364,6 +373,19 @@ fn everybody_goes_on_when_lockwatch_is_killed() {
         }
         println!("{:?}: {ROUNDS} kills in {:?}, the longest until it went on {longest:?}", stage.how, began.elapsed());
         assert!(longest < Duration::from_secs(5), "{longest:?}");
+    }
+}
+
+/// Right before somebody is told to be still, and right after.
+#[test]
+fn everybody_goes_on_when_lockwatch_ends_in_mid_act() {
+    for point in [11, 12] {
+        for mut stage in stages("everybody_goes_on_when_lockwatch_ends_in_mid_act") {
+            let mut freezer = Freezer::ending_at(point, &[&stage.typed()]);
+            freezer.say("freeze");
+            freezer.process.wait();
+            stage.goes_on();
+        }
     }
 }
 
