@@ -114,7 +114,7 @@ pub(super) fn same_description(ours: impl AsFd, theirs: Descriptor, what: &str) 
 
 fn unlock(file: BorrowedFd, kind: Kind, range: Range) -> anyhow::Result<()> {
     match kind {
-        Kind::Flock => Ok(flock(file, FlockOperation::NonBlockingUnlock)?),
+        Kind::Flock => Ok(flock(file, FlockOperation::Unlock)?),
         Kind::Ofd => Ok(unlock_range(file, range)?),
         Kind::Lease => end_lease(file).map_err(|error| match error.raw_os_error() {
             // fs/locks.c vfs_setlease, 6.18: giving one back needs what taking it does.
