@@ -50,11 +50,10 @@ struct Aim {
 }
 
 impl Clearer {
-    pub(super) fn new(race: Race, shared: &'static Shared) -> Result<Self> {
-        let targets = props::learn()?;
-        ensure!(props::missing().is_empty(), "not every decoy is locked");
+    /// `targets`: the lock of each.
+    pub(super) fn new(race: Race, shared: &'static Shared, targets: Vec<ProcLock>) -> Self {
         let dice = Dice::new(race.seed, u32::MAX);
-        Ok(Self { race, shared, dice, targets, tally: Tally::default(), signalled: HashMap::new() })
+        Self { race, shared, dice, targets, tally: Tally::default(), signalled: HashMap::new() }
     }
 
     pub(super) fn run(mut self) -> Result<Tally> {

@@ -70,8 +70,11 @@ impl Nest {
 
     /// Until the clearer has ended. Its exit code.
     pub(super) fn run(mut self) -> Result<i32> {
+        // Before anybody moves.
+        let targets = props::learn()?;
+        ensure!(props::missing().is_empty(), "not every decoy is locked");
         let Some(clearer) = sys::fork().context("fork")? else {
-            let code = match Clearer::new(self.race, self.shared).and_then(Clearer::run) {
+            let code = match Clearer::new(self.race, self.shared, targets).run() {
                 Ok(tally) => tally.print(&self.race),
                 Err(error) => {
                     eprintln!("race: {error:#}");
