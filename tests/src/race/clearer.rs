@@ -102,8 +102,11 @@ impl Clearer {
         };
         let wish = Wish { method: Some(aim.method), grace: Duration::from_secs(2), ..Wish::default() };
         let plan = Plan::of(case, wish, &Policy::default());
+        self.shared.aim.store(aim.slot as u32 + 1, SeqCst);
         let start = Instant::now();
         let done = carry_out(&plan, &grip);
+        let took = gripped + start.elapsed();
+        self.shared.aim.store(0, SeqCst);
         self.tally.tried += 1;
         let signal = match aim.method {
             Method::Terminate => libc::SIGTERM as u8,
@@ -112,7 +115,7 @@ impl Clearer {
         if aim.method != Method::Release && !matches!(done, Err(Failure::Changed(_))) {
             self.signalled.insert(serial, signal);
         }
-        self.count(&aim, done, gripped + start.elapsed());
+        self.count(&aim, done, took);
     }
 
     fn count(&mut self, aim: &Aim, done: Result<Acted, Failure>, took: Duration) {

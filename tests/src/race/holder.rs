@@ -86,6 +86,9 @@ impl Holder {
     }
 
     fn act(&mut self) -> Result<()> {
+        if self.shared.aim.load(SeqCst) == self.slot as u32 + 1 && self.dice.below(4) == 0 {
+            return self.dodge();
+        }
         match self.dice.below(100) {
             0..40 => self.swap(),
             40..52 => self.flicker(),
@@ -100,6 +103,16 @@ impl Holder {
                 sys::exit(0)
             }
         }
+    }
+
+    /// Somebody is about to act upon this very process: another process at its number, or other files at all of its.
+    fn dodge(&mut self) -> Result<()> {
+        self.shared.note(shared::DODGE);
+        if self.dice.below(3) == 0 {
+            sys::exit(0)
+        }
+        let (target, from) = (self.any_target(), [TWIN, NEIGHBOUR][self.dice.below(2) as usize]);
+        (FIRST..FIRST + PLANNED).try_for_each(|number| Ok(sys::dup_as(from + target, number, false).map(drop)?))
     }
 
     /// Something else at a number that plans speak of.

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) takers: AtomicU32,
     /// How many locks have been cleared since the last taker.
     pub(super) free: AtomicU32,
+    /// The holder that a plan is about just now, plus 1.
+    pub(super) aim: AtomicU32,
     pub(super) holders: [Slot; HOLDERS],
     /// Whether a living process has taken this target, so that it is no ghost.
     pub(super) taken: [AtomicU32; TARGETS],
@@ -50,17 +52,18 @@ pub(super) struct Slot {
 }
 
 /// Deeds, as they are printed.
-pub(super) const DEEDS: [&str; 9] =
-    ["swaps", "closes", "releases", "locks taken", "messages", "forks", "execs", "exits", "numbers reused"];
+pub(super) const DEEDS: [&str; 10] =
+    ["swaps", "dodges", "closes", "releases", "locks taken", "messages", "forks", "execs", "exits", "numbers reused"];
 pub(super) const SWAP: usize = 0;
-pub(super) const CLOSE: usize = 1;
-pub(super) const RELEASE: usize = 2;
-pub(super) const TAKE: usize = 3;
-pub(super) const MESSAGE: usize = 4;
-pub(super) const FORK: usize = 5;
-pub(super) const EXEC: usize = 6;
-pub(super) const EXIT: usize = 7;
-pub(super) const REUSE: usize = 8;
+pub(super) const DODGE: usize = 1;
+pub(super) const CLOSE: usize = 2;
+pub(super) const RELEASE: usize = 3;
+pub(super) const TAKE: usize = 4;
+pub(super) const MESSAGE: usize = 5;
+pub(super) const FORK: usize = 6;
+pub(super) const EXEC: usize = 7;
+pub(super) const EXIT: usize = 8;
+pub(super) const REUSE: usize = 9;
 
 impl Shared {
     /// Maps a memfd of this size, for ever.
