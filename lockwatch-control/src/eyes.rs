@@ -1,6 +1,10 @@
 //! Who looks at the world for the one who acts.
 
-use lockwatch_core::{clear::Case, id::LockId};
+mod process;
+
+use lockwatch_core::{clear::Case, id::LockId, lock::FileId};
+
+pub use self::process::Resident;
 
 /// What a look for an ID has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,4 +25,11 @@ pub trait Eyes {
     ///
     /// Nothing could be seen, and why.
     fn look(&mut self, id: &str) -> anyhow::Result<Sight>;
+
+    /// Looks for every lock on a file.
+    ///
+    /// # Errors
+    ///
+    /// Nothing could be seen, and why.
+    fn locks_on(&mut self, file: FileId) -> anyhow::Result<Vec<Case>>;
 }

@@ -1,7 +1,8 @@
-//! Looks as JSON: for the pipe between the one who looks and the one who acts, and under the hash of a plan.
+//! Looks as lines of JSON, for the pipe between the one who looks and the one who acts; and what a plan's hash is of.
 //!
 //! Core knows no serde, so its types are mirrored here. Text keeps its bytes.
 
+use anyhow::Context;
 use lockwatch_core::{
     clear::{Asker, Case, Keeper, Person, Plan, Step},
     id::LockId,
@@ -17,34 +18,92 @@ use serde_json::json;
 
 use crate::eyes::Sight;
 
-/// One line for a look, without the newline.
-pub fn write(sight: &Sight) -> String {
-    match sight {
-        Sight::None => json!({ "none": null }),
-        Sight::Many(ids) => json!({ "many": ids.iter().map(|id| &id.0).collect::<Vec<_>>() }),
-        Sight::One(case) => json!({ "one": CaseObject::of(case) }),
-    }
-    .to_string()
+/// What the one who acts asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// [`crate::eyes::Eyes::look`].
+    Look(String),
+    /// [`crate::eyes::Eyes::locks_on`].
+    LocksOn(FileId),
 }
 
-/// A look from its line.
-///
-/// # Errors
-///
-/// It is none.
-pub fn read(line: &str) -> anyhow::Result<Sight> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "snake_case", deny_unknown_fields)]
-    enum Object {
-        None(()),
-        Many(Vec<String>),
-        One(Box<CaseObject>),
+/// What the one who looks answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Question::Look`].
+    Sight(Sight),
+    /// To [`Question::LocksOn`].
+    Locks(Vec<Case>),
+    /// Nothing could be seen, and why.
+    Blind(String),
+}
+
+impl Question {
+    /// Its line, without the newline.
+    pub fn line(&self) -> String {
+        match self {
+            Question::Look(id) => json!({ "look": id }),
+            Question::LocksOn(file) => json!({ "locks_on": (file.device.major, file.device.minor, file.inode) }),
+        }
+        .to_string()
     }
-    Ok(match serde_json::from_str(line)? {
-        Object::None(()) => Sight::None,
-        Object::Many(ids) => Sight::Many(ids.into_iter().map(LockId).collect()),
-        Object::One(case) => Sight::One(Box::new(case.into_case().ok_or(anyhow::anyhow!("a word is unknown"))?)),
-    })
+
+    /// From its line.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn read(line: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Object {
+            Look(String),
+            LocksOn((u32, u32, u64)),
+        }
+        Ok(match serde_json::from_str(line)? {
+            Object::Look(id) => Question::Look(id),
+            Object::LocksOn(numbers) => Question::LocksOn(file(numbers)),
+        })
+    }
+}
+
+impl Answer {
+    /// Its line, without the newline.
+    pub fn line(&self) -> String {
+        match self {
+            Answer::Sight(Sight::None) => json!({ "none": null }),
+            Answer::Sight(Sight::Many(ids)) => json!({ "many": ids.iter().map(|id| &id.0).collect::<Vec<_>>() }),
+            Answer::Sight(Sight::One(case)) => json!({ "one": CaseObject::of(case) }),
+            Answer::Locks(cases) => json!({ "locks": cases.iter().map(CaseObject::of).collect::<Vec<_>>() }),
+            Answer::Blind(why) => json!({ "blind": why }),
+        }
+        .to_string()
+    }
+
+    /// From its line.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn read(line: &str) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Object {
+            None(()),
+            Many(Vec<String>),
+            One(Box<CaseObject>),
+            Locks(Vec<CaseObject>),
+            Blind(String),
+        }
+        let case = |object: CaseObject| object.into_case().context("a word of a look is unknown");
+        Ok(match serde_json::from_str(line)? {
+            Object::None(()) => Answer::Sight(Sight::None),
+            Object::Many(ids) => Answer::Sight(Sight::Many(ids.into_iter().map(LockId).collect())),
+            Object::One(object) => Answer::Sight(Sight::One(Box::new(case(*object)?))),
+            Object::Locks(all) => Answer::Locks(all.into_iter().map(case).collect::<Result<_, _>>()?),
+            Object::Blind(why) => Answer::Blind(why),
+        })
+    }
 }
 
 /// Everything in a plan that a confirmation stands for.
@@ -158,7 +217,6 @@ impl CaseObject {
     }
 
     fn into_case(self) -> Option<Case> {
-        let (major, minor, inode) = self.file;
         Some(Case {
             boot_id: self.boot_id,
             exact: self.exact,
@@ -166,7 +224,7 @@ impl CaseObject {
             kind: named(&Kind::ALL, Kind::name, &self.kind)?,
             mode: named(&MODES, Mode::name, &self.mode)?,
             range: range(self.range),
-            file: FileId { device: Device { major, minor }, inode },
+            file: file(self.file),
             path: self.path.map(Bytes::into_text),
             verdict: named(&Verdict::ALL, Verdict::name, &self.verdict)?,
             cause: match self.cause {
@@ -255,6 +313,10 @@ impl Bytes {
 }
 
 const MODES: [Mode; 2] = [Mode::Read, Mode::Write];
+
+fn file((major, minor, inode): (u32, u32, u64)) -> FileId {
+    FileId { device: Device { major, minor }, inode }
+}
 
 fn range((start, end): (u64, Option<u64>)) -> Range {
     Range { start, end }

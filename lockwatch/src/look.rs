@@ -11,28 +11,49 @@ use lockwatch_core::{
 use crate::{
     progress::Progress,
     request::Request,
-    sources::{self, bpf::Depth},
+    sources::{Source, SourceChoice, bpf::Depth},
 };
 
 /// Asks the source that the request names and judges what it shows. Nothing is filtered here: a lock's verdict and ID
 /// depend on the others.
 pub fn look(request: &Request) -> anyhow::Result<Report> {
     let _progress = Progress::start(request.progress, "looking at locks and open files");
-    let report = look_once(request, Depth::Usual)?;
-    let by_bpf = report.sources.iter().any(|source| source.name == "bpf" && source.state == SourceState::Ok);
-    if by_bpf && report.accuses_heirs() { look_once(request, Depth::Thorough) } else { Ok(report) }
+    // The process ends with it: freeing the table would take time that nobody gains.
+    ManuallyDrop::new(Looker::new(request.source, &request.proc_root)?).look()
 }
 
-fn look_once(request: &Request, depth: Depth) -> anyhow::Result<Report> {
-    let (picture, statuses) = sources::take(request.source, &request.proc_root, depth)?;
-    // A look or two is all that this process does: freeing the table would take time that nobody gains.
-    let mut table = ManuallyDrop::new(Table::new(Settings::default()));
-    let now = picture.taken_at;
-    let watch = Instant::now();
-    table.see(picture);
-    let report = table.report(now, &host(&request.proc_root), &statuses);
-    log::info!("judged {} locks, {:.1?}", report.locks.len(), watch.elapsed());
-    Ok(report)
+/// Looks as often as is wanted, each time as if it were the first.
+pub struct Looker {
+    source: Source,
+    host: Host,
+    /// Of the last look.
+    table: Table,
+}
+
+impl Looker {
+    /// Loads what it needs.
+    pub fn new(source: SourceChoice, proc_root: &Path) -> anyhow::Result<Self> {
+        let source = Source::open(source, proc_root)?;
+        Ok(Self { source, host: host(proc_root), table: Table::new(Settings::default()) })
+    }
+
+    /// Everything that is, now.
+    pub fn look(&mut self) -> anyhow::Result<Report> {
+        let report = self.look_once(Depth::Usual)?;
+        let by_bpf = report.sources.iter().any(|source| source.name == "bpf" && source.state == SourceState::Ok);
+        if by_bpf && report.accuses_heirs() { self.look_once(Depth::Thorough) } else { Ok(report) }
+    }
+
+    fn look_once(&mut self, depth: Depth) -> anyhow::Result<Report> {
+        let (picture, statuses) = self.source.take(depth)?;
+        self.table = Table::new(Settings::default());
+        let now = picture.taken_at;
+        let watch = Instant::now();
+        self.table.see(picture);
+        let report = self.table.report(now, &self.host, &statuses);
+        log::info!("judged {} locks, {:.1?}", report.locks.len(), watch.elapsed());
+        Ok(report)
+    }
 }
 
 /// Where we are.

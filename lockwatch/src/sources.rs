@@ -17,7 +17,7 @@ mod peek;
 mod place;
 mod remote;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
@@ -27,7 +27,10 @@ use lockwatch_core::{
 };
 use lockwatch_sys::{kcmp, procdir};
 
-use self::{bpf::Depth, procfs::ProcfsOptions};
+use self::{
+    bpf::{Bpf, Depth},
+    procfs::ProcfsOptions,
+};
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -41,43 +44,71 @@ pub enum SourceChoice {
     Bpf,
 }
 
-/// Takes one picture, and tells how each source did. The error says why the chosen source cannot be used.
-pub fn take(choice: SourceChoice, proc_root: &Path, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
-    let (mut picture, statuses) = take_one(choice, proc_root, depth)?;
-    picture.warnings.extend(remote::warning(&remote::mounts()));
-    Ok((picture, statuses))
+/// Whoever is asked, ready for as many looks as are wanted.
+pub struct Source {
+    choice: SourceChoice,
+    bpf: Result<Bpf, (SourceState, String)>,
+    proc_root: PathBuf,
 }
 
-fn take_one(choice: SourceChoice, proc_root: &Path, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
-    let bpf = match choice {
-        SourceChoice::Procfs => Err((SourceState::Unused, "not asked: --source procfs".to_owned())),
-        _ => bpf_look(proc_root, depth).map_err(|error| (SourceState::Unavailable, format!("{error:#}"))),
-    };
-    match bpf {
-        Ok(picture) => {
-            let ok = status("bpf", SourceState::Ok, None);
-            Ok((picture, vec![ok, status("procfs", SourceState::Unused, None)]))
+impl Source {
+    /// Loads what the choice asks for. The error says why the chosen source cannot be used.
+    pub fn open(choice: SourceChoice, proc_root: &Path) -> anyhow::Result<Self> {
+        let bpf = match choice {
+            SourceChoice::Procfs => Err((SourceState::Unused, "not asked: --source procfs".to_owned())),
+            _ => load(proc_root).map_err(unavailable),
+        };
+        match bpf {
+            Err((_, reason)) if choice == SourceChoice::Bpf => cannot_be_used(&reason),
+            bpf => Ok(Self { choice, bpf, proc_root: proc_root.to_owned() }),
         }
-        Err((_, reason)) if choice == SourceChoice::Bpf => {
-            bail!("the bpf source cannot be used: {reason} (lockwatch doctor)")
-        }
-        Err((state, reason)) => {
-            log::info!("bpf: {reason}");
-            let picture = procfs::look(&ProcfsOptions { root: proc_root.to_owned(), ..ProcfsOptions::default() })?;
-            let procfs = match picture.exact && picture.fds_complete {
-                true => status("procfs", SourceState::Ok, None),
-                false => status("procfs", SourceState::Degraded, Some(why(&picture))),
-            };
-            Ok((picture, vec![status("bpf", state, Some(reason)), procfs]))
+    }
+
+    /// Takes one picture, and tells how each source did.
+    pub fn take(&mut self, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
+        let (mut picture, statuses) = self.take_one(depth)?;
+        picture.warnings.extend(remote::warning(&remote::mounts()));
+        Ok((picture, statuses))
+    }
+
+    fn take_one(&mut self, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
+        let bpf = match &mut self.bpf {
+            Ok(bpf) => bpf.look(depth).map_err(unavailable),
+            Err(why) => Err(why.clone()),
+        };
+        match bpf {
+            Ok(picture) => {
+                let ok = status("bpf", SourceState::Ok, None);
+                Ok((picture, vec![ok, status("procfs", SourceState::Unused, None)]))
+            }
+            Err((_, reason)) if self.choice == SourceChoice::Bpf => cannot_be_used(&reason),
+            Err((state, reason)) => {
+                log::info!("bpf: {reason}");
+                let root = self.proc_root.clone();
+                let picture = procfs::look(&ProcfsOptions { root, ..ProcfsOptions::default() })?;
+                let procfs = match picture.exact && picture.fds_complete {
+                    true => status("procfs", SourceState::Ok, None),
+                    false => status("procfs", SourceState::Degraded, Some(why(&picture))),
+                };
+                Ok((picture, vec![status("bpf", state, Some(reason)), procfs]))
+            }
         }
     }
 }
 
-fn bpf_look(proc_root: &Path, depth: Depth) -> anyhow::Result<Picture> {
+fn cannot_be_used<T>(reason: &str) -> anyhow::Result<T> {
+    bail!("the bpf source cannot be used: {reason} (lockwatch doctor)")
+}
+
+fn unavailable(error: anyhow::Error) -> (SourceState, String) {
+    (SourceState::Unavailable, format!("{error:#}"))
+}
+
+fn load(proc_root: &Path) -> anyhow::Result<Bpf> {
     if proc_root != Path::new("/proc") {
         bail!("it shows the running kernel, not {}", proc_root.display());
     }
-    bpf::Bpf::for_a_look()?.look(depth)
+    Bpf::for_a_look()
 }
 
 fn status(name: &'static str, state: SourceState, reason: Option<String>) -> SourceStatus {
@@ -95,9 +126,10 @@ mod tests {
 
     #[test]
     fn a_source_that_cannot_be_used_is_an_error_only_for_who_wants_it() {
-        let error = format!("{:#}", take(SourceChoice::Bpf, Path::new("/nonexistent"), Depth::Usual).unwrap_err());
+        let take = |choice, root| Source::open(choice, Path::new(root)).and_then(|mut s| s.take(Depth::Usual));
+        let error = format!("{:#}", take(SourceChoice::Bpf, "/nonexistent").unwrap_err());
         assert!(error.starts_with("the bpf source cannot be used: ") && error.contains("lockwatch doctor"), "{error}");
-        let (_, statuses) = take(SourceChoice::Procfs, Path::new("/proc"), Depth::Usual).unwrap();
+        let (_, statuses) = take(SourceChoice::Procfs, "/proc").unwrap();
         let states: Vec<_> = statuses.iter().map(|s| (s.name, s.state)).collect();
         assert_eq!(states[0], ("bpf", SourceState::Unused));
         assert_eq!(states[1].0, "procfs");
@@ -106,7 +138,8 @@ mod tests {
 
     #[test]
     fn no_proc_is_named() {
-        let error = format!("{:#}", take(SourceChoice::Procfs, Path::new("/nonexistent"), Depth::Usual).unwrap_err());
+        let mut source = Source::open(SourceChoice::Procfs, Path::new("/nonexistent")).unwrap();
+        let error = format!("{:#}", source.take(Depth::Usual).unwrap_err());
         assert!(error.contains("/nonexistent"), "{error}");
     }
 }
