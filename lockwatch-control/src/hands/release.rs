@@ -118,7 +118,7 @@ pub(super) fn same_description(ours: impl AsFd, theirs: Descriptor, what: &str) 
 /// Returns whether there was a lock, as far as the kernel says so: it does for leases.
 fn unlock(file: BorrowedFd, kind: Kind, range: Range) -> anyhow::Result<bool> {
     match kind {
-        Kind::Flock => Ok(flock(file, FlockOperation::NonBlockingUnlock).map(|()| true)?),
+        Kind::Flock => Ok(flock(file, FlockOperation::Unlock).map(|()| true)?),
         Kind::Ofd => Ok(unlock_range(file, range).map(|()| true)?),
         Kind::Lease => match end_lease(file) {
             Ok(()) => Ok(true),
