@@ -12,6 +12,8 @@ pub mod document;
 pub mod eyes;
 pub mod fault;
 pub mod front;
+pub mod hands;
+pub mod hold;
 pub mod listen;
 pub mod peer;
 pub mod pending;

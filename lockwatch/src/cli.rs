@@ -1,6 +1,7 @@
 //! What was typed. What it means is [`crate::request`]'s business.
 
 pub mod help;
+mod since;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -9,7 +10,8 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::Shell;
-use lockwatch_core::{lock::Kind, report::Verdict};
+use lockwatch_control::{audit::Phase, document::Outcome};
+use lockwatch_core::{lock::Kind, report::Verdict, time::Timestamp};
 
 use crate::{
     output::{column::Column, graph::Form, schema::Schema, sort::Sort},
@@ -53,6 +55,9 @@ pub enum Command {
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]
     Eyes(Look),
+    /// Show the record of every clear: planned, refused, done.
+    #[command(after_long_help = help::section("audit"))]
+    Audit(Audit),
     /// Tell what works on this host, what does not, and how to mend it.
     #[command(after_long_help = help::section("doctor"))]
     Doctor(Doctor),
@@ -169,6 +174,38 @@ pub struct Trace {
     pub look: Look,
 }
 
+/// `lockwatch audit`.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// Read this log, which may be a pipe, instead of /var/log/lockwatch/audit.jsonl.
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// Only records of locks whose ID begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub id: Option<String>,
+    /// Only records of these phases.
+    #[arg(long = "phase", value_name = "PHASE", value_delimiter = ',', value_parser = phases())]
+    pub phases: Vec<Phase>,
+    /// Only records with these outcomes.
+    #[arg(long = "outcome", value_name = "OUTCOME", value_delimiter = ',', value_parser = outcomes())]
+    pub outcomes: Vec<Outcome>,
+    /// Only records since then: 2h, "3 days", 2026-11-22, "2026-11-22 03:00" (local time), 2026-11-22T03:00:00Z.
+    #[arg(long, value_name = "WHEN", value_parser = since::parse)]
+    pub since: Option<Timestamp>,
+    /// Only records of what this user asked for or confirmed.
+    #[arg(long, value_name = "N")]
+    pub uid: Option<u32>,
+    /// Print no record, only whether the log is as it was written. That is checked in any case.
+    #[arg(long)]
+    pub verify: bool,
+    /// Print one JSON document (schema lockwatch.records/1).
+    #[arg(long, conflicts_with = "ndjson")]
+    pub json: bool,
+    /// Print one JSON object a line (schema lockwatch.audit/1).
+    #[arg(long)]
+    pub ndjson: bool,
+}
+
 /// `lockwatch doctor`.
 #[derive(Args, Debug)]
 pub struct Doctor {
@@ -246,6 +283,15 @@ fn verdicts() -> impl TypedValueParser<Value = Verdict> {
         .try_map(|name| by_name(&Verdict::ALL, Verdict::name, &name))
 }
 
+fn phases() -> impl TypedValueParser<Value = Phase> {
+    PossibleValuesParser::new(Phase::ALL.map(Phase::name)).try_map(|name| by_name(&Phase::ALL, Phase::name, &name))
+}
+
+fn outcomes() -> impl TypedValueParser<Value = Outcome> {
+    PossibleValuesParser::new(Outcome::ALL.map(Outcome::name))
+        .try_map(|name| by_name(&Outcome::ALL, Outcome::name, &name))
+}
+
 fn by_name<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
     all.iter().copied().find(|one| name_of(*one) == name).ok_or_else(|| format!("unknown name {name}"))
 }
@@ -276,6 +322,9 @@ mod tests {
         check("lockwatch list --pid x", "--pid");
         check("lockwatch graph --format jason", "'json'");
         check("lockwatch graph --json --format dot", "cannot be used with");
+        check("lockwatch audit --phase intend", "'intent'");
+        check("lockwatch audit --outcome clear", "'cleared'");
+        check("lockwatch audit --since yesterday", "2026-11-22");
         check("lockwatch lst", "'list'");
         check("lockwatch", "Usage");
     }

@@ -46,6 +46,7 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
         Action::Eyes(request) => eyes::run(&request),
+        Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),
         Action::Schema(schema) => commands::schema(schema),
         Action::Completions(shell) => pages::completions(shell),

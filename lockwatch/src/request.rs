@@ -3,10 +3,11 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use clap_complete::Shell;
+use lockwatch_control::audit;
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    cli::{Cli, Command, Listing, Look, Selection},
+    cli::{self, Cli, Command, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Terminal,
@@ -48,6 +49,8 @@ pub enum Action {
     Trace(Request),
     /// Look for the one who acts.
     Eyes(Request),
+    /// Show the record of every clear.
+    Audit(AuditRequest),
     /// Check the host.
     Doctor {
         /// As JSON.
@@ -80,6 +83,23 @@ pub struct Request {
     pub options: Options,
     /// Whether somebody would see a progress line.
     pub progress: bool,
+}
+
+/// One look at the record of every clear.
+#[derive(Clone, Debug)]
+pub struct AuditRequest {
+    /// Which log; the usual one if it is not said.
+    pub log: Option<PathBuf>,
+    /// Which records to show.
+    pub filter: audit::Filter,
+    /// Whether to show none, and only verify.
+    pub verify: bool,
+    /// In which format to print.
+    pub format: Format,
+    /// With colours.
+    pub colour: bool,
+    /// The terminal's width; without one nothing is cut.
+    pub width: Option<usize>,
 }
 
 /// Which locks or events to keep; what is empty keeps everything.
@@ -118,11 +138,7 @@ impl Cli {
             progress: terminal.stderr,
         };
         let listing = |paths, listing: Listing, scope| {
-            let format = match (listing.json, listing.ndjson) {
-                (true, _) => Format::Json,
-                (_, true) => Format::Ndjson,
-                _ => Format::Text,
-            };
+            let format = Format::of(listing.json, listing.ndjson);
             let mut request = base(listing.look, paths, Filter::of(listing.selection), format, scope);
             request.options.columns = listing.columns;
             request.options.sort = listing.sort;
@@ -158,6 +174,12 @@ impl Cli {
                 Action::Trace(base(trace.look, trace.paths, filter, format, Scope::All))
             }
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
+            Command::Audit(audit) => {
+                let format = Format::of(audit.json, audit.ndjson);
+                let cli::Audit { audit_log: log, id, phases, outcomes, since, uid, verify, .. } = audit;
+                let filter = audit::Filter { id, phases, outcomes, since, uid };
+                Action::Audit(AuditRequest { log, filter, verify, format, colour, width: terminal.width })
+            }
             Command::Doctor(doctor) => Action::Doctor { json: doctor.json, colour },
             Command::Schema { of } => Action::Schema(of),
             Command::Completions { shell } => Action::Completions(shell),

@@ -79,6 +79,17 @@ pub const ALL: &[Help] = &[
         codes: &[],
     },
     Help {
+        command: "audit",
+        examples: &[
+            ("lockwatch audit", "who cleared what, when and why; the newest last"),
+            ("lockwatch audit --since 2h --outcome still_held", "what was done and did not help"),
+            ("lockwatch audit --verify", "has anybody changed the record?"),
+            ("lockwatch audit --audit-log audit.jsonl.1", "a log that was rotated away"),
+            ("lockwatch audit --ndjson | jq 'select(.actor.uid==1000)'", "for scripts"),
+        ],
+        codes: &[(Exit::Failed as u8, "failed, or the log is not as it was written")],
+    },
+    Help {
         command: "doctor",
         examples: &[("lockwatch doctor", "every check with its fix"), ("lockwatch doctor --json", "for scripts")],
         codes: &[(Exit::Failed as u8, "something that lockwatch needs is missing")],
