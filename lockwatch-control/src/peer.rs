@@ -66,10 +66,7 @@ impl Peer {
         let own = getsockname(socket).context("not a socket")?;
         let own = SocketAddrUnix::try_from(own).ok().context("not a unix socket")?;
         getpeername(socket).context("not a connected socket")?;
-        // Not by rustix, whose `Pid` cannot be 0: the number of a process that is outside of this pid namespace.
-        let nobody = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-        let libc::ucred { pid, uid, .. } =
-            option(socket, libc::SO_PEERCRED, nobody).context("ask who is at the other end")?;
+        let libc::ucred { pid, uid, .. } = credentials(socket).context("ask who is at the other end")?;
         let number = Pid::from_raw(pid).context("whoever is at the other end is outside of this pid namespace")?;
         let way = match own.path() {
             Some(path) => Way::Socket(PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()))),
@@ -129,11 +126,26 @@ fn pidfd_of(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// getsockopt(2) of an option whose value is such a number or record of numbers.
-fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> io::Result<T> {
+/// The effective user of whoever has connected, or listens.
+pub(crate) fn uid_of(socket: impl AsFd) -> io::Result<u32> {
+    credentials(socket.as_fd()).map(|credentials| credentials.uid)
+}
+
+/// Not by rustix, whose `Pid` cannot be 0: the number of a process that is outside of this pid namespace.
+fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    option(socket, libc::SO_PEERCRED, libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX })
+}
+
+/// What any bits are a value of.
+trait Plain: Copy {}
+impl Plain for libc::c_int {}
+impl Plain for libc::ucred {}
+
+/// getsockopt(2).
+fn option<T: Plain>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> io::Result<T> {
     let mut length = size_of::<T>() as libc::socklen_t;
     let (place, size) = ((&raw mut value).cast(), &raw mut length);
-    // SAFETY: `value` and `length` live through the call, `length` is the size of `value`, and any bits make a number.
+    // SAFETY: `value` and `length` live through the call, `length` is the size of `value`, which any bits may be.
     let done = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, place, size) };
     match done {
         0 if length as usize == size_of::<T>() => Ok(value),
