@@ -20,6 +20,8 @@ pub mod pending;
 pub mod proof;
 pub mod protocol;
 pub mod server;
+pub mod service;
+pub mod session;
 mod trusted;
 pub mod turned_away;
 pub mod wire;

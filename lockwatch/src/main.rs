@@ -6,6 +6,7 @@
 // In a program, `pub` says "for the other rooms"; nothing is reachable from outside anyway.
 #![allow(unreachable_pub)]
 
+mod clear;
 mod cli;
 mod commands;
 mod doctor;
@@ -45,6 +46,7 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Explain { request, what, watch: true } => watch::explain(&request, &what),
         Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
+        Action::Clear(errand) => clear::run(&errand),
         Action::Eyes(request) => eyes::run(&request),
         Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),

@@ -71,6 +71,25 @@ pub const ALL: &[Help] = &[
         codes: &[],
     },
     Help {
+        command: "clear",
+        examples: &[
+            ("lockwatch clear f3k9", "shows the plan, and asks for its code"),
+            ("lockwatch clear f3k9 --dry-run", "shows the plan only"),
+            (
+                "lockwatch clear f3k9 --confirm 07xk-23mt --reason 'ticket 4711'",
+                "for scripts: the code of a plan seen before",
+            ),
+            ("lockwatch clear f3k9 --method terminate", "asks those who keep it to end"),
+            ("lockwatch clear f3k9 --hold updater.service", "and holds others still meanwhile"),
+        ],
+        codes: &[
+            (Exit::Refused as u8, "refused: the reason is said, and nothing was done"),
+            (Exit::Unconfirmed as u8, "the plan waits for its code, or for a second person"),
+            (Exit::StillHeld as u8, "everything was done, and the lock is still there"),
+            (Exit::Changed as u8, "the world is not as it was planned for, and nothing was done"),
+        ],
+    },
+    Help {
         command: "trace",
         examples: &[
             ("lockwatch trace --path /run/app.lock", "who comes and goes at that file"),
