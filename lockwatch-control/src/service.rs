@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lockwatch_core::clear::Policy;
 
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
 pub struct Service<'a> {
     /// What the host's owner allows.
     pub config: &'a Config,
-    /// Where plans wait for a second person.
-    pub pending: &'a Pending,
+    /// Where plans wait for a second person, if there must be one.
+    pub pending: Option<&'a Pending>,
     /// Who looks.
     pub eyes: &'a mut dyn Eyes,
 }
@@ -48,7 +48,8 @@ impl Service<'_> {
 
     /// The second person's word. Whatever is done must be allowed to both.
     fn approve(&mut self, approve: &Approve, peer: &Peer, front: &mut dyn Front) -> Result<Document> {
-        let found = self.pending.take(approve, peer.uid)?;
+        let pending = self.pending.context("one person is enough on this host: type `lockwatch clear`")?;
+        let found = pending.take(approve, peer.uid)?;
         let waiting = match found {
             Found::Taken(waiting) => waiting,
             Found::Own(waiting) => {
@@ -104,7 +105,8 @@ impl Service<'_> {
         if let (Some(approvals), Some(plan)) = (&mut document.approvals, &document.plan) {
             let code = plan.code.as_deref().unwrap_or_default();
             let waiting = Waiting::new(&plan.hash, code, &document.id, clear.clone(), actor.clone());
-            approvals.by = vec![self.pending.put(waiting)?.first.uid];
+            let pending = self.pending.context("there is nowhere to wait for a second person")?;
+            approvals.by = vec![pending.put(waiting)?.first.uid];
         }
         Ok(document)
     }

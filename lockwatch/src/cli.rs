@@ -55,6 +55,19 @@ pub enum Command {
     /// Follow lock operations as they happen.
     #[command(after_long_help = help::section("trace"))]
     Trace(Trace),
+    /// Confirm, as a second person, what somebody else has planned and confirmed.
+    #[command(after_long_help = help::section("approve"))]
+    Approve(Approve),
+    /// Clear locks for users who are not root: one request, on a connected unix socket that is its stdin.
+    #[command(after_long_help = help::section("control"))]
+    Control {
+        /// Listen at this path instead, and start a process of its own for each request.
+        #[arg(long, value_name = "PATH")]
+        listen: Option<PathBuf>,
+        /// Whose members may ask there, besides root.
+        #[arg(long, value_name = "NAME", default_value = "lockwatch")]
+        group: String,
+    },
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]
     Eyes(Look),
@@ -244,6 +257,22 @@ pub struct Clear {
     /// Keep the record in this file (root only).
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
+    /// Print one JSON document (schema lockwatch.clear/1).
+    #[arg(long)]
+    pub json: bool,
+    /// Where `lockwatch control` listens, for users who are not root.
+    #[arg(long, value_name = "PATH", env = "LOCKWATCH_CONTROL_SOCKET", default_value = "/run/lockwatch/control.sock")]
+    pub control_socket: PathBuf,
+}
+
+/// `lockwatch approve`.
+#[derive(Args, Debug)]
+pub struct Approve {
+    /// The lock's ID, or the beginning of it.
+    pub id: String,
+    /// The plan's code, as the first person got it.
+    #[arg(long, value_name = "CODE")]
+    pub code: String,
     /// Print one JSON document (schema lockwatch.clear/1).
     #[arg(long)]
     pub json: bool,

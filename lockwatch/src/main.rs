@@ -9,6 +9,7 @@
 mod clear;
 mod cli;
 mod commands;
+mod control;
 mod doctor;
 mod exit;
 mod eyes;
@@ -47,6 +48,8 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
         Action::Clear(errand) => clear::run(&errand),
+        Action::Control { listen: None, .. } => control::serve(),
+        Action::Control { listen: Some(path), group } => control::listen(&path, &group),
         Action::Eyes(request) => eyes::run(&request),
         Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),

@@ -50,6 +50,13 @@ pub enum Action {
     Trace(Request),
     /// Clear a lock, or confirm what somebody else wants to clear.
     Clear(Errand),
+    /// Act for those who ask.
+    Control {
+        /// Where to listen; on stdin if nowhere.
+        listen: Option<PathBuf>,
+        /// Whose members may ask.
+        group: String,
+    },
     /// Look for the one who acts.
     Eyes(Request),
     /// Show the record of every clear.
@@ -170,6 +177,13 @@ impl Cli {
                 Action::Trace(base(trace.look, trace.paths, filter, format, Scope::All))
             }
             Command::Clear(clear) => Action::Clear(errand(clear, terminal, colour)),
+            Command::Approve(approve) => Action::Clear(Errand {
+                request: protocol::Request::Approve(protocol::Approve { id: approve.id, code: approve.code }),
+                socket: approve.control_socket,
+                format: if approve.json { Format::Json } else { Format::Text },
+                options: plain_options(terminal, colour),
+            }),
+            Command::Control { listen, group } => Action::Control { listen, group },
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
                 let format = Format::of(audit.json, audit.ndjson);
