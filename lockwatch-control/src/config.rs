@@ -22,7 +22,6 @@ use crate::{audit, peer::Peer, trusted};
 /// Where the configuration is.
 pub const FILE: &str = "/etc/lockwatch/config.toml";
 
-
 /// What is configured, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

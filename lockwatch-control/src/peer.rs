@@ -1,7 +1,7 @@
 //! Who is at the other end of a connected socket: what the kernel says, never what was sent.
 
 use std::{
-    fs,
+    fmt, fs,
     mem::size_of,
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
@@ -17,6 +17,8 @@ use rustix::{
     net::{SocketAddrUnix, getpeername, getsockname, sockopt},
     process::{PidfdFlags, pidfd_open},
 };
+
+use crate::audit::Actor;
 
 /// A process on this host that has connected, or made the pair of sockets of which we have one end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +85,24 @@ impl Peer {
         Ok(Self { uid, pid, comm, tty, way, ourselves })
     }
 
+    /// As the record names it.
+    pub fn actor(&self) -> Actor {
+        Actor { uid: self.uid, pid: self.pid, comm: self.comm.clone(), tty: self.tty.clone() }
+    }
+
     /// Whether it is root, and this process is its own: then it decides where the record is, too.
     pub fn is_own_root(&self) -> bool {
         self.uid == 0 && self.way == Way::Pair
+    }
+}
+
+/// `pid 4711 (bash) of uid 1000`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.comm {
+            Some(comm) => write!(f, "pid {} ({comm}) of uid {}", self.pid, self.uid),
+            None => write!(f, "pid {} of uid {}", self.pid, self.uid),
+        }
     }
 }
 

@@ -21,8 +21,8 @@ const LONGEST: u64 = 1 << 20;
 
 /// The text of a file; `None` if it, or a directory above it, is not there.
 ///
-/// The file and every directory above it must be root's, and nobody else may write to them. Sticky directories such as
-/// `/tmp` are no danger: what root has put there stays. Symbolic links are refused, since whoever may change what they
+/// The file and every directory above it must be root's, and nobody else may write to them, but for sticky directories
+/// further up, such as `/tmp`: what root has put there stays. Symbolic links are refused, since whoever may change what they
 /// lead through changes the text.
 ///
 /// # Errors
@@ -68,7 +68,8 @@ pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut walked = PathBuf::new();
     let mut here: Option<OwnedFd> = None;
-    for component in path.components() {
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
         let name = match component {
             Component::RootDir => OsStr::new("/"),
             Component::Normal(name) => name,
@@ -80,7 +81,8 @@ pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
             Some(parent) => open(parent, name, flags, &walked)?,
         };
         let Some(fd) = opened else { return Ok(None) };
-        belongs_to_root(&walked, &fstat(&fd).with_context(|| format!("look at {}", shown(&walked)))?, true)?;
+        let stat = fstat(&fd).with_context(|| format!("look at {}", shown(&walked)))?;
+        belongs_to_root(&walked, &stat, components.peek().is_some())?;
         here = Some(fd);
     }
     Ok(here)
@@ -142,6 +144,7 @@ mod tests {
         file("foreign", 0o644, 65534);
         dir("fine", 0o755, 0);
         dir("sticky", 0o1777, 0);
+        dir("sticky/fine", 0o755, 0);
         dir("open", 0o777, 0);
         dir("theirs", 0o755, 65534);
         symlink(root.join("good"), root.join("link")).unwrap();
@@ -159,7 +162,8 @@ mod tests {
         check("missing", Ok(None));
         check("missing/inner", Ok(None));
         check("fine/inner", Ok(Some("fine/inner")));
-        check("sticky/inner", Ok(Some("sticky/inner")));
+        check("sticky/inner", Err("/sticky (chmod go-w"));
+        check("sticky/fine/inner", Ok(Some("sticky/fine/inner")));
         check("group", Err("others than root can write to"));
         check("foreign", Err("belongs to uid 65534, not to root"));
         check("open/inner", Err("/open (chmod go-w"));

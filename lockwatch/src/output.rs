@@ -1,6 +1,7 @@
 //! What a report looks like: one file per format, each a pure function of the report.
 
 pub mod audit;
+pub mod clear;
 pub mod column;
 pub mod document;
 mod escape;

@@ -1,13 +1,14 @@
 //! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
-use lockwatch_control::audit;
+use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    cli::{self, Cli, Command, Listing, Look, Selection},
+    clear::Errand,
+    cli::{self, Clear, Cli, Command, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Terminal,
@@ -47,6 +48,15 @@ pub enum Action {
     },
     /// Follow lock operations.
     Trace(Request),
+    /// Clear a lock, or confirm what somebody else wants to clear.
+    Clear(Errand),
+    /// Act for those who ask.
+    Control {
+        /// Where to listen; on stdin if nowhere.
+        listen: Option<PathBuf>,
+        /// Whose members may ask.
+        group: String,
+    },
     /// Look for the one who acts.
     Eyes(Request),
     /// Show the record of every clear.
@@ -127,14 +137,7 @@ impl Cli {
             source: look.source,
             proc_root: look.proc_root,
             format,
-            options: Options {
-                scope,
-                columns: Vec::new(),
-                sort: Sort::default(),
-                headers: true,
-                colour,
-                width: terminal.width,
-            },
+            options: Options { scope, ..plain_options(terminal, colour) },
             progress: terminal.stderr,
         };
         let listing = |paths, listing: Listing, scope| {
@@ -173,6 +176,14 @@ impl Cli {
                     Filter { kinds: trace.kinds, pid: trace.pid, comm: trace.comm.map(text), ..Filter::default() };
                 Action::Trace(base(trace.look, trace.paths, filter, format, Scope::All))
             }
+            Command::Clear(clear) => Action::Clear(errand(clear, terminal, colour)),
+            Command::Approve(approve) => Action::Clear(Errand {
+                request: protocol::Request::Approve(protocol::Approve { id: approve.id, code: approve.code }),
+                socket: approve.control_socket,
+                format: if approve.json { Format::Json } else { Format::Text },
+                options: plain_options(terminal, colour),
+            }),
+            Command::Control { listen, group } => Action::Control { listen, group },
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
                 let format = Format::of(audit.json, audit.ndjson);
@@ -185,6 +196,42 @@ impl Cli {
             Command::Completions { shell } => Action::Completions(shell),
             Command::Man { command } => Action::Man(command),
         }
+    }
+}
+
+fn errand(clear: Clear, terminal: &Terminal, colour: bool) -> Errand {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let request = protocol::Clear {
+        id: clear.id,
+        method: clear.method.map(|method| method.name().to_owned()),
+        reason: clear.reason,
+        hold: clear.hold,
+        hold_max_ms: clear.hold_max.map(milliseconds),
+        settle_ms: clear.settle.map(milliseconds),
+        grace_ms: clear.grace.map(milliseconds),
+        dry_run: clear.dry_run,
+        confirm: clear.confirm,
+        // A document is for programs, and they are not asked.
+        interactive: terminal.stdin && terminal.width.is_some() && !clear.json,
+        override_protection: clear.override_protection,
+        audit_log: clear.audit_log,
+    };
+    Errand {
+        request: protocol::Request::Clear(request),
+        socket: clear.control_socket,
+        format: if clear.json { Format::Json } else { Format::Text },
+        options: plain_options(terminal, colour),
+    }
+}
+
+fn plain_options(terminal: &Terminal, colour: bool) -> Options {
+    Options {
+        scope: Scope::All,
+        columns: Vec::new(),
+        sort: Sort::default(),
+        headers: true,
+        colour,
+        width: terminal.width,
     }
 }
 

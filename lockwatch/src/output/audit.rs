@@ -303,7 +303,10 @@ mod tests {
 
     #[test]
     fn the_newest_is_last_and_what_went_wrong_is_loud() {
-        check(&reading(), false, expect![[r#"
+        check(
+            &reading(),
+            false,
+            expect![[r#"
             WHEN                  WHAT           LOCK       FILE                    METHOD   BY                             WHY
             2026-11-22T03:11:08Z  planned        f3k9-27qd  /etc/aim/aim_lock.conf  release  uid 0 (bash, pts/3)            ticket 7
             2026-11-22T03:11:09Z  began          f3k9-27qd  /etc/aim/aim_lock.conf  release  uid 0 (bash, pts/3)            ticket 7
@@ -313,7 +316,8 @@ mod tests {
             2026-11-22T03:11:13Z  STILL HELD     f3k9-27qd  /etc/aim/aim_lock.conf  release  uid 0 (bash, pts/3)            ticket 7
             6 records: 1 cleared; 1 refused; 1 still held; 1 began, no end. The chain of 6 lines is whole.
             Next: lockwatch explain f3k9-27qd
-        "#]]);
+        "#]],
+        );
         let text = told(&reading(), false, Some(100));
         let table = text.lines().take(7);
         assert!(table.clone().all(|line| layout::width(line) <= 100), "{text}");
@@ -323,7 +327,10 @@ mod tests {
     fn a_broken_chain_is_told_first() {
         let breaks = vec![Break { line: 4, damage: Damage::Gap }];
         let broken = Reading { breaks, notes: vec!["a note".into()], ..reading() };
-        check(&broken, false, expect![[r#"
+        check(
+            &broken,
+            false,
+            expect![[r#"
             BROKEN: /var/log/lockwatch/audit.jsonl is not as it was written.
               line 4 does not follow line 3: line 3 was altered, or lines between them were taken out
             Note: a note.
@@ -337,14 +344,19 @@ mod tests {
             2026-11-22T03:11:13Z  STILL HELD     f3k9-27qd  /etc/aim/aim_lock.conf  release  uid 0 (bash, pts/3)            ticket 7
             6 records: 1 cleared; 1 refused; 1 still held; 1 began, no end.
             Next: sed -n 3,5p /var/log/lockwatch/audit.jsonl
-        "#]]);
-        check(&broken, true, expect![[r#"
+        "#]],
+        );
+        check(
+            &broken,
+            true,
+            expect![[r#"
             BROKEN: /var/log/lockwatch/audit.jsonl is not as it was written.
               line 4 does not follow line 3: line 3 was altered, or lines between them were taken out
             Note: a note.
             The chain is broken: 6 lines, 2026-11-22T03:11:08Z to 2026-11-22T03:11:13Z.
             Next: sed -n 3,5p /var/log/lockwatch/audit.jsonl
-        "#]]);
+        "#]],
+        );
         let breaks = (1..=9).map(|line| Break { line, damage: Damage::Gap }).collect();
         let text = told(&Reading { breaks, ..reading() }, true, None);
         assert!(text.contains("\n  and 4 more\n") && text.contains("sed -n 1,2p"), "{text}");
@@ -352,19 +364,31 @@ mod tests {
 
     #[test]
     fn a_whole_chain_is_told_with_its_end() {
-        check(&reading(), true, expect![[r#"
+        check(
+            &reading(),
+            true,
+            expect![[r#"
             The chain is whole: 6 lines, 2026-11-22T03:11:08Z to 2026-11-22T03:11:13Z. The last line's hash is eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee: kept elsewhere, it shows later that nothing was cut off or written anew.
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn nothing_is_said_of_nothing() {
-        check(&Reading::default(), false, expect![[r#"
+        check(
+            &Reading::default(),
+            false,
+            expect![[r#"
             The log is empty: nothing was cleared yet.
-        "#]]);
-        check(&Reading { notes: vec!["there is no log".into()], ..Reading::default() }, true, expect![[r#"
+        "#]],
+        );
+        check(
+            &Reading { notes: vec!["there is no log".into()], ..Reading::default() },
+            true,
+            expect![[r#"
             Note: there is no log.
-        "#]]);
+        "#]],
+        );
         let audit = Audit { path: Path::new("/x"), reading: &reading(), entries: Vec::new(), verify: false };
         let text = fixture::written(|out| write(&audit, Format::Text, false, None, out));
         assert_eq!(text, "No record fits, of 6 in the log. The chain of 6 lines is whole.\n");
