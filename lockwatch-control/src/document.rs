@@ -99,6 +99,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Planned, Outcome::Refused, Outcome::Changed, Outcome::Cleared, Outcome::StillHeld];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

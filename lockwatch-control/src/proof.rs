@@ -31,19 +31,24 @@ impl Proof {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether somebody has typed this plan's code: case, dashes and spaces do not matter, and `o`, `i`, `l` are digits.
+    /// Whether somebody has typed this plan's code.
     pub fn is_confirmed_by(&self, typed: &str) -> bool {
-        let plain = |code: &str| -> String {
-            let digits = code.chars().filter(|c| *c != '-' && !c.is_whitespace());
-            let digit = |c: char| match c.to_ascii_lowercase() {
-                'o' => '0',
-                'i' | 'l' => '1',
-                c => c,
-            };
-            digits.map(digit).collect()
-        };
-        plain(typed) == plain(&self.code())
+        is_same(typed, &self.code())
     }
+}
+
+/// Whether these are the same code: case, dashes and spaces do not matter, and `o`, `i`, `l` are digits.
+pub(crate) fn is_same(typed: &str, code: &str) -> bool {
+    let plain = |code: &str| -> String {
+        let digits = code.chars().filter(|c| *c != '-' && !c.is_whitespace());
+        let digit = |c: char| match c.to_ascii_lowercase() {
+            'o' => '0',
+            'i' | 'l' => '1',
+            c => c,
+        };
+        digits.map(digit).collect()
+    };
+    plain(typed) == plain(code)
 }
 
 impl fmt::Debug for Proof {

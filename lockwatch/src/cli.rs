@@ -1,15 +1,17 @@
 //! What was typed. What it means is [`crate::request`]'s business.
 
 pub mod help;
+mod since;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::Shell;
-use lockwatch_core::{lock::Kind, report::Verdict};
+use lockwatch_control::{audit::Phase, config::time_span, document::Outcome};
+use lockwatch_core::{clear::Method, lock::Kind, report::Verdict, time::Timestamp};
 
 use crate::{
     output::{column::Column, graph::Form, schema::Schema, sort::Sort},
@@ -47,12 +49,31 @@ pub enum Command {
     /// Draw who waits for whom, deadlocks marked.
     #[command(after_long_help = help::section("graph"))]
     Graph(Graph),
+    /// Clear an orphaned lock: planned, confirmed, checked again, verified, and on record.
+    #[command(after_long_help = help::section("clear"))]
+    Clear(Clear),
     /// Follow lock operations as they happen.
     #[command(after_long_help = help::section("trace"))]
     Trace(Trace),
+    /// Confirm, as a second person, what somebody else has planned and confirmed.
+    #[command(after_long_help = help::section("approve"))]
+    Approve(Approve),
+    /// Clear locks for users who are not root: one request, on a connected unix socket that is its stdin.
+    #[command(after_long_help = help::section("control"))]
+    Control {
+        /// Listen at this path instead, and start a process of its own for each request.
+        #[arg(long, value_name = "PATH")]
+        listen: Option<PathBuf>,
+        /// Whose members may ask there, besides root.
+        #[arg(long, value_name = "NAME", default_value = "lockwatch")]
+        group: String,
+    },
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]
     Eyes(Look),
+    /// Show the record of every clear: planned, refused, done.
+    #[command(after_long_help = help::section("audit"))]
+    Audit(Audit),
     /// Tell what works on this host, what does not, and how to mend it.
     #[command(after_long_help = help::section("doctor"))]
     Doctor(Doctor),
@@ -169,6 +190,97 @@ pub struct Trace {
     pub look: Look,
 }
 
+/// `lockwatch audit`.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// Read this log, which may be a pipe, instead of /var/log/lockwatch/audit.jsonl.
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// Only records of locks whose ID begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub id: Option<String>,
+    /// Only records of these phases.
+    #[arg(long = "phase", value_name = "PHASE", value_delimiter = ',', value_parser = phases())]
+    pub phases: Vec<Phase>,
+    /// Only records with these outcomes.
+    #[arg(long = "outcome", value_name = "OUTCOME", value_delimiter = ',', value_parser = outcomes())]
+    pub outcomes: Vec<Outcome>,
+    /// Only records since then: 2h, "3 days", 2026-11-22, "2026-11-22 03:00" (local time), 2026-11-22T03:00:00Z.
+    #[arg(long, value_name = "WHEN", value_parser = since::parse)]
+    pub since: Option<Timestamp>,
+    /// Only records of what this user asked for or confirmed.
+    #[arg(long, value_name = "N")]
+    pub uid: Option<u32>,
+    /// Print no record, only whether the log is as it was written. That is checked in any case.
+    #[arg(long)]
+    pub verify: bool,
+    /// Print one JSON document (schema lockwatch.records/1).
+    #[arg(long, conflicts_with = "ndjson")]
+    pub json: bool,
+    /// Print one JSON object a line (schema lockwatch.audit/1).
+    #[arg(long)]
+    pub ndjson: bool,
+}
+
+/// `lockwatch clear`.
+#[derive(Args, Debug)]
+pub struct Clear {
+    /// The lock's ID, or the beginning of it.
+    pub id: String,
+    /// In this way only; the least force that applies if it is not said.
+    #[arg(long, value_name = "METHOD", value_parser = methods())]
+    pub method: Option<Method>,
+    /// Only show the plan.
+    #[arg(long, conflicts_with = "confirm")]
+    pub dry_run: bool,
+    /// The plan's code, as a run without it has printed it.
+    #[arg(long, value_name = "CODE")]
+    pub confirm: Option<String>,
+    /// Hold these still meanwhile, so that they do not grab the lock in mid-operation; may be given more than once.
+    #[arg(long, value_name = "UNIT|PID|CGROUP")]
+    pub hold: Vec<String>,
+    /// Hold them no longer than this.
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub hold_max: Option<Duration>,
+    /// How long to wait between the two looks that must agree.
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub settle: Option<Duration>,
+    /// How long holders have to end after SIGTERM.
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub grace: Option<Duration>,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Clear it although the file or its holders are on the protect list (root only).
+    #[arg(long)]
+    pub override_protection: bool,
+    /// Keep the record in this file (root only).
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// Print one JSON document (schema lockwatch.clear/1).
+    #[arg(long)]
+    pub json: bool,
+    /// Where `lockwatch control` listens, for users who are not root.
+    #[arg(long, value_name = "PATH", env = "LOCKWATCH_CONTROL_SOCKET", default_value = "/run/lockwatch/control.sock")]
+    pub control_socket: PathBuf,
+}
+
+/// `lockwatch approve`.
+#[derive(Args, Debug)]
+pub struct Approve {
+    /// The lock's ID, or the beginning of it.
+    pub id: String,
+    /// The plan's code, as the first person got it.
+    #[arg(long, value_name = "CODE")]
+    pub code: String,
+    /// Print one JSON document (schema lockwatch.clear/1).
+    #[arg(long)]
+    pub json: bool,
+    /// Where `lockwatch control` listens, for users who are not root.
+    #[arg(long, value_name = "PATH", env = "LOCKWATCH_CONTROL_SOCKET", default_value = "/run/lockwatch/control.sock")]
+    pub control_socket: PathBuf,
+}
+
 /// `lockwatch doctor`.
 #[derive(Args, Debug)]
 pub struct Doctor {
@@ -246,6 +358,19 @@ fn verdicts() -> impl TypedValueParser<Value = Verdict> {
         .try_map(|name| by_name(&Verdict::ALL, Verdict::name, &name))
 }
 
+fn phases() -> impl TypedValueParser<Value = Phase> {
+    PossibleValuesParser::new(Phase::ALL.map(Phase::name)).try_map(|name| by_name(&Phase::ALL, Phase::name, &name))
+}
+
+fn outcomes() -> impl TypedValueParser<Value = Outcome> {
+    PossibleValuesParser::new(Outcome::ALL.map(Outcome::name))
+        .try_map(|name| by_name(&Outcome::ALL, Outcome::name, &name))
+}
+
+fn methods() -> impl TypedValueParser<Value = Method> {
+    PossibleValuesParser::new(Method::ALL.map(Method::name)).try_map(|name| by_name(&Method::ALL, Method::name, &name))
+}
+
 fn by_name<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
     all.iter().copied().find(|one| name_of(*one) == name).ok_or_else(|| format!("unknown name {name}"))
 }
@@ -276,6 +401,12 @@ mod tests {
         check("lockwatch list --pid x", "--pid");
         check("lockwatch graph --format jason", "'json'");
         check("lockwatch graph --json --format dot", "cannot be used with");
+        check("lockwatch audit --phase intend", "'intent'");
+        check("lockwatch audit --outcome clear", "'cleared'");
+        check("lockwatch audit --since yesterday", "2026-11-22");
+        check("lockwatch clear f3k9 --method kil", "'kill'");
+        check("lockwatch clear f3k9 --settle 5", "500ms");
+        check("lockwatch clear f3k9 --dry-run --confirm x", "cannot be used with");
         check("lockwatch lst", "'list'");
         check("lockwatch", "Usage");
     }

@@ -1,5 +1,7 @@
 //! The commands that look once and print.
 
+pub mod audit;
+
 use std::{
     ffi::OsStr,
     io::{self, BufWriter, Write},

@@ -16,6 +16,14 @@ pub enum Exit {
     Done = 0,
     /// Failed; the reason is on stderr.
     Failed = 1,
+    /// `clear`: a guard said no.
+    Refused = 3,
+    /// `clear`: a confirmation, or a second one, is needed.
+    Unconfirmed = 4,
+    /// `clear`: everything was done, and the lock is still there.
+    StillHeld = 5,
+    /// `clear`: the world is not as it was planned for, and nothing was done.
+    Changed = 6,
     /// `orphans --exit-code`: there are orphaned locks.
     Orphaned = 10,
     /// `orphans --exit-code`: somebody has been waiting too long for one.

@@ -6,8 +6,10 @@
 // In a program, `pub` says "for the other rooms"; nothing is reachable from outside anyway.
 #![allow(unreachable_pub)]
 
+mod clear;
 mod cli;
 mod commands;
+mod control;
 mod doctor;
 mod exit;
 mod eyes;
@@ -45,7 +47,11 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Explain { request, what, watch: true } => watch::explain(&request, &what),
         Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
+        Action::Clear(errand) => clear::run(&errand),
+        Action::Control { listen: None, .. } => control::serve(),
+        Action::Control { listen: Some(path), group } => control::listen(&path, &group),
         Action::Eyes(request) => eyes::run(&request),
+        Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),
         Action::Schema(schema) => commands::schema(schema),
         Action::Completions(shell) => pages::completions(shell),

@@ -1,5 +1,7 @@
 //! What a report looks like: one file per format, each a pure function of the report.
 
+pub mod audit;
+pub mod clear;
 pub mod column;
 pub mod document;
 mod escape;
@@ -35,6 +37,17 @@ pub enum Format {
     Json,
     /// One JSON object a line.
     Ndjson,
+}
+
+impl Format {
+    /// What was asked for.
+    pub fn of(json: bool, ndjson: bool) -> Self {
+        match (json, ndjson) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Ndjson,
+            _ => Format::Text,
+        }
+    }
 }
 
 /// How to print.

@@ -1,12 +1,14 @@
 //! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
+use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    cli::{Cli, Command, Listing, Look, Selection},
+    clear::Errand,
+    cli::{self, Clear, Cli, Command, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Terminal,
@@ -46,8 +48,19 @@ pub enum Action {
     },
     /// Follow lock operations.
     Trace(Request),
+    /// Clear a lock, or confirm what somebody else wants to clear.
+    Clear(Errand),
+    /// Act for those who ask.
+    Control {
+        /// Where to listen; on stdin if nowhere.
+        listen: Option<PathBuf>,
+        /// Whose members may ask.
+        group: String,
+    },
     /// Look for the one who acts.
     Eyes(Request),
+    /// Show the record of every clear.
+    Audit(AuditRequest),
     /// Check the host.
     Doctor {
         /// As JSON.
@@ -82,6 +95,23 @@ pub struct Request {
     pub progress: bool,
 }
 
+/// One look at the record of every clear.
+#[derive(Clone, Debug)]
+pub struct AuditRequest {
+    /// Which log; the usual one if it is not said.
+    pub log: Option<PathBuf>,
+    /// Which records to show.
+    pub filter: audit::Filter,
+    /// Whether to show none, and only verify.
+    pub verify: bool,
+    /// In which format to print.
+    pub format: Format,
+    /// With colours.
+    pub colour: bool,
+    /// The terminal's width; without one nothing is cut.
+    pub width: Option<usize>,
+}
+
 /// Which locks or events to keep; what is empty keeps everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -107,22 +137,11 @@ impl Cli {
             source: look.source,
             proc_root: look.proc_root,
             format,
-            options: Options {
-                scope,
-                columns: Vec::new(),
-                sort: Sort::default(),
-                headers: true,
-                colour,
-                width: terminal.width,
-            },
+            options: Options { scope, ..plain_options(terminal, colour) },
             progress: terminal.stderr,
         };
         let listing = |paths, listing: Listing, scope| {
-            let format = match (listing.json, listing.ndjson) {
-                (true, _) => Format::Json,
-                (_, true) => Format::Ndjson,
-                _ => Format::Text,
-            };
+            let format = Format::of(listing.json, listing.ndjson);
             let mut request = base(listing.look, paths, Filter::of(listing.selection), format, scope);
             request.options.columns = listing.columns;
             request.options.sort = listing.sort;
@@ -157,12 +176,62 @@ impl Cli {
                     Filter { kinds: trace.kinds, pid: trace.pid, comm: trace.comm.map(text), ..Filter::default() };
                 Action::Trace(base(trace.look, trace.paths, filter, format, Scope::All))
             }
+            Command::Clear(clear) => Action::Clear(errand(clear, terminal, colour)),
+            Command::Approve(approve) => Action::Clear(Errand {
+                request: protocol::Request::Approve(protocol::Approve { id: approve.id, code: approve.code }),
+                socket: approve.control_socket,
+                format: if approve.json { Format::Json } else { Format::Text },
+                options: plain_options(terminal, colour),
+            }),
+            Command::Control { listen, group } => Action::Control { listen, group },
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
+            Command::Audit(audit) => {
+                let format = Format::of(audit.json, audit.ndjson);
+                let cli::Audit { audit_log: log, id, phases, outcomes, since, uid, verify, .. } = audit;
+                let filter = audit::Filter { id, phases, outcomes, since, uid };
+                Action::Audit(AuditRequest { log, filter, verify, format, colour, width: terminal.width })
+            }
             Command::Doctor(doctor) => Action::Doctor { json: doctor.json, colour },
             Command::Schema { of } => Action::Schema(of),
             Command::Completions { shell } => Action::Completions(shell),
             Command::Man { command } => Action::Man(command),
         }
+    }
+}
+
+fn errand(clear: Clear, terminal: &Terminal, colour: bool) -> Errand {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let request = protocol::Clear {
+        id: clear.id,
+        method: clear.method.map(|method| method.name().to_owned()),
+        reason: clear.reason,
+        hold: clear.hold,
+        hold_max_ms: clear.hold_max.map(milliseconds),
+        settle_ms: clear.settle.map(milliseconds),
+        grace_ms: clear.grace.map(milliseconds),
+        dry_run: clear.dry_run,
+        confirm: clear.confirm,
+        // A document is for programs, and they are not asked.
+        interactive: terminal.stdin && terminal.width.is_some() && !clear.json,
+        override_protection: clear.override_protection,
+        audit_log: clear.audit_log,
+    };
+    Errand {
+        request: protocol::Request::Clear(request),
+        socket: clear.control_socket,
+        format: if clear.json { Format::Json } else { Format::Text },
+        options: plain_options(terminal, colour),
+    }
+}
+
+fn plain_options(terminal: &Terminal, colour: bool) -> Options {
+    Options {
+        scope: Scope::All,
+        columns: Vec::new(),
+        sort: Sort::default(),
+        headers: true,
+        colour,
+        width: terminal.width,
     }
 }
 

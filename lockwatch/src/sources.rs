@@ -13,10 +13,8 @@ mod cgroup;
 mod confirm;
 mod fds;
 mod join;
-mod kcmp;
 mod peek;
 mod place;
-mod procdir;
 mod remote;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +25,7 @@ use lockwatch_core::{
     observation::Picture,
     report::{SourceState, SourceStatus},
 };
+use lockwatch_sys::{kcmp, procdir};
 
 use self::{
     bpf::{Bpf, Depth},

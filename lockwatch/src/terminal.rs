@@ -24,6 +24,8 @@ pub enum Colour {
 pub struct Terminal {
     /// Columns of the terminal on stdout; `None` if there is none, and then nothing is cut.
     pub width: Option<usize>,
+    /// Whether stdin is a terminal.
+    pub stdin: bool,
     /// Whether stderr is a terminal.
     pub stderr: bool,
     /// NO_COLOR is set and not empty (no-color.org).
@@ -38,6 +40,7 @@ impl Terminal {
         let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty());
         Self {
             width: io::stdout().is_terminal().then(width),
+            stdin: io::stdin().is_terminal(),
             stderr: io::stderr().is_terminal(),
             no_color: set("NO_COLOR").is_some(),
             force_color: set("CLICOLOR_FORCE").is_some_and(|v| v != "0"),

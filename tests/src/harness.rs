@@ -1,5 +1,8 @@
 //! What tests hold in their hands; `lib.rs` names it.
 
+pub(crate) mod case;
+pub(crate) mod control_group;
+pub(crate) mod echo;
 pub(crate) mod left_out;
 pub(crate) mod lines;
 pub(crate) mod locker;

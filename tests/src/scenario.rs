@@ -3,6 +3,7 @@
 //! [`scenes`] lists them. Several are staged side by side, so that one look judges them all ([`Theatre`]).
 
 mod cast;
+pub mod clearing;
 mod deadlocks;
 mod heirs;
 mod hidden;

@@ -132,14 +132,19 @@ impl Case {
 
     /// Every process among the holders, once, in the order in which they stand.
     pub fn keepers(&self) -> Vec<&Person> {
-        let mut all: Vec<&Person> = Vec::new();
-        for person in self.holders.iter().filter_map(|keeper| keeper.who.as_ref()) {
-            if !all.iter().any(|known| known.id == person.id) {
-                all.push(person);
-            }
-        }
-        all
+        people(&self.holders)
     }
+}
+
+/// Every process among these, once.
+pub(super) fn people(keepers: &[Keeper]) -> Vec<&Person> {
+    let mut all: Vec<&Person> = Vec::new();
+    for person in keepers.iter().filter_map(|keeper| keeper.who.as_ref()) {
+        if !all.iter().any(|known| known.id == person.id) {
+            all.push(person);
+        }
+    }
+    all
 }
 
 impl Person {
@@ -171,7 +176,7 @@ impl std::fmt::Display for Person {
 }
 
 impl Keeper {
-    fn of(holder: &Holder) -> Self {
+    pub(super) fn of(holder: &Holder) -> Self {
         let Holder { process, via, fd, detail, .. } = holder;
         Self { who: process.as_deref().map(Person::of), via: *via, fd: *fd, detail: detail.clone() }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::case::Case;
-use crate::{lock::Kind, observation::Via, process::ProcessId};
+use super::case::{Keeper, people};
+use crate::{lock::Kind, observation::Via, process::ProcessId, report::LockReport};
 
 /// How a lock is cleared. The order is that of force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,14 +55,20 @@ impl Method {
         }
     }
 
-    /// The steps that clear this lock in this way; the error says why it cannot be cleared so.
-    pub fn steps(self, case: &Case) -> Result<Vec<Step>, String> {
+    /// The one of least force that would clear this lock, were it orphaned; `None` if none would.
+    pub fn least(lock: &LockReport) -> Option<Self> {
+        let keepers: Vec<_> = lock.holders.iter().map(Keeper::of).collect();
+        Method::ALL.into_iter().find(|method| method.steps(lock.kind, &keepers).is_ok())
+    }
+
+    /// The steps that clear a lock of this kind, kept by these, in this way; the error says why it cannot be cleared so.
+    pub(super) fn steps(self, kind: Kind, keepers: &[Keeper]) -> Result<Vec<Step>, String> {
         match self {
-            Method::Release => release(case).map(|step| vec![step]),
-            Method::Terminate => every_holder(case, Step::Terminate),
-            Method::Kill => every_holder(case, Step::Kill),
-            Method::ExpireClient => match case.holders.iter().all(|keeper| keeper.via == Via::Remote) {
-                true if !case.holders.is_empty() => Ok(vec![Step::ExpireClients]),
+            Method::Release => release(kind, keepers).map(|step| vec![step]),
+            Method::Terminate => every_holder(keepers, Step::Terminate),
+            Method::Kill => every_holder(keepers, Step::Kill),
+            Method::ExpireClient => match keepers.iter().all(|keeper| keeper.via == Via::Remote) {
+                true if !keepers.is_empty() => Ok(vec![Step::ExpireClients]),
                 _ => Err("not every holder is a client of this host's NFS server".into()),
             },
         }
@@ -76,8 +82,8 @@ impl fmt::Display for Method {
 }
 
 /// Any one descriptor will do: all of them are of the open file description that owns the lock.
-fn release(case: &Case) -> Result<Step, String> {
-    match case.kind {
+fn release(kind: Kind, keepers: &[Keeper]) -> Result<Step, String> {
+    match kind {
         // fs/locks.c, 6.18: the owner of a POSIX lock is the file table, and a duplicate is in ours.
         Kind::Posix => {
             return Err(
@@ -87,10 +93,10 @@ fn release(case: &Case) -> Result<Step, String> {
         Kind::Delegation => return Err("a delegation belongs to the NFS server".into()),
         Kind::Flock | Kind::Ofd | Kind::Lease => {}
     }
-    let by = |via: Via| case.holders.iter().filter(move |keeper| keeper.via == via);
+    let by = |via: Via| keepers.iter().filter(move |keeper| keeper.via == via);
     let descriptor = by(Via::Fd).find_map(|k| Some(Step::ReleaseDescriptor { of: k.who.as_ref()?.id, fd: k.fd? }));
     let message = || by(Via::Message).find_map(|k| Some(Step::ReleaseMessage { of: k.who.as_ref()?.id }));
-    descriptor.or_else(message).ok_or_else(|| match case.holders.first().map(|keeper| keeper.via) {
+    descriptor.or_else(message).ok_or_else(|| match keepers.first().map(|keeper| keeper.via) {
         Some(Via::Mapping) => "only a memory mapping keeps it, and that has no descriptor to unlock through".into(),
         Some(Via::IoUring) => "only an io_uring keeps it, and that gives no descriptor to unlock through".into(),
         Some(Via::Kernel) => "the kernel itself keeps it".into(),
@@ -99,15 +105,15 @@ fn release(case: &Case) -> Result<Step, String> {
     })
 }
 
-fn every_holder(case: &Case, step: fn(ProcessId) -> Step) -> Result<Vec<Step>, String> {
-    if let Some(keeper) = case.holders.iter().find(|keeper| keeper.who.is_none()) {
+fn every_holder(keepers: &[Keeper], step: fn(ProcessId) -> Step) -> Result<Vec<Step>, String> {
+    if let Some(keeper) = keepers.iter().find(|keeper| keeper.who.is_none()) {
         let who = if keeper.via == Via::Remote { "an NFS client" } else { "the kernel itself" };
         return Err(format!("{who} keeps it, and that is no process to end"));
     }
-    let keepers = case.keepers();
-    match keepers.iter().find(|person| person.id.pid == 1) {
+    let people = people(keepers);
+    match people.iter().find(|person| person.id.pid == 1) {
         Some(init) => Err(format!("{init} is among the holders, and must not be ended")),
-        None if keepers.is_empty() => Err("no holder is known".into()),
-        None => Ok(keepers.into_iter().map(|person| step(person.id)).collect()),
+        None if people.is_empty() => Err("no holder is known".into()),
+        None => Ok(people.into_iter().map(|person| step(person.id)).collect()),
     }
 }

@@ -131,7 +131,7 @@ impl Plan {
     /// Makes the plan. It is always made; if it must not be executed it has refusals, and no steps.
     pub fn of(case: Case, wish: Wish, policy: &Policy) -> Self {
         let mut refusals = gate::refusals(&case, &wish, policy);
-        let ways = Method::ALL.map(|method| (method, method.steps(&case)));
+        let ways = Method::ALL.map(|method| (method, method.steps(case.kind, &case.holders)));
         let mut applicable = ways.iter().filter(|(method, steps)| steps.is_ok() && policy.methods.contains(method));
         let chosen = match wish.method {
             Some(wanted) => ways.iter().find(|(method, _)| *method == wanted),

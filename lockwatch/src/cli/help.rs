@@ -16,6 +16,14 @@ pub struct Help {
 pub const CODES: [(u8, &str); 3] =
     [(Exit::Done as u8, "done"), (Exit::Failed as u8, "failed; the reason is on stderr"), (WRONG_USAGE, "wrong usage")];
 
+/// What became of a clear.
+const CLEARED: &[(u8, &str)] = &[
+    (Exit::Refused as u8, "refused: the reason is said, and nothing was done"),
+    (Exit::Unconfirmed as u8, "the plan waits for its code, or for a second person"),
+    (Exit::StillHeld as u8, "everything was done, and the lock is still there"),
+    (Exit::Changed as u8, "the world is not as it was planned for, and nothing was done"),
+];
+
 /// The help of every command.
 pub const ALL: &[Help] = &[
     Help {
@@ -71,12 +79,53 @@ pub const ALL: &[Help] = &[
         codes: &[],
     },
     Help {
+        command: "clear",
+        examples: &[
+            ("lockwatch clear f3k9", "shows the plan, and asks for its code"),
+            ("lockwatch clear f3k9 --dry-run", "shows the plan only"),
+            (
+                "lockwatch clear f3k9 --confirm 07xk-23mt --reason 'ticket 4711'",
+                "for scripts: the code of a plan seen before",
+            ),
+            ("lockwatch clear f3k9 --method terminate", "asks those who keep it to end"),
+            ("lockwatch clear f3k9 --hold updater.service", "and holds others still meanwhile"),
+        ],
+        codes: CLEARED,
+    },
+    Help {
+        command: "approve",
+        examples: &[(
+            "lockwatch approve f3k9 --code 07xk-23mt",
+            "what a colleague wants to clear, where two must agree",
+        )],
+        codes: CLEARED,
+    },
+    Help {
+        command: "control",
+        examples: &[
+            ("systemctl enable --now lockwatch-control.socket", "how it is meant to be started"),
+            ("lockwatch control --listen /run/lockwatch/control.sock", "on a host without systemd"),
+        ],
+        codes: &[],
+    },
+    Help {
         command: "trace",
         examples: &[
             ("lockwatch trace --path /run/app.lock", "who comes and goes at that file"),
             ("lockwatch trace --comm postgres --ndjson", "for scripts"),
         ],
         codes: &[],
+    },
+    Help {
+        command: "audit",
+        examples: &[
+            ("lockwatch audit", "who cleared what, when and why; the newest last"),
+            ("lockwatch audit --since 2h --outcome still_held", "what was done and did not help"),
+            ("lockwatch audit --verify", "has anybody changed the record?"),
+            ("lockwatch audit --audit-log audit.jsonl.1", "a log that was rotated away"),
+            ("lockwatch audit --ndjson | jq 'select(.actor.uid==1000)'", "for scripts"),
+        ],
+        codes: &[(Exit::Failed as u8, "failed, or the log is not as it was written")],
     },
     Help {
         command: "doctor",

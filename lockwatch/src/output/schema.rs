@@ -17,22 +17,34 @@ pub enum Schema {
     Doctor,
     /// The document of graph --format json.
     Graph,
+    /// A line of the audit log, and of audit --ndjson.
+    Audit,
+    /// The document of audit --json.
+    Records,
 }
 
 impl Schema {
     /// The schema as a value.
     fn value(self) -> serde_json::Result<Value> {
         const LOCKS: &str = include_str!("schema/locks.json");
+        const AUDIT: &str = include_str!("schema/audit.json");
         let mut schema: Value = serde_json::from_str(match self {
             Schema::Locks => LOCKS,
             Schema::Event => include_str!("schema/event.json"),
             Schema::Doctor => include_str!("schema/doctor.json"),
             Schema::Graph => include_str!("schema/graph.json"),
+            Schema::Audit => AUDIT,
+            Schema::Records => include_str!("schema/records.json"),
         })?;
-        if matches!(self, Schema::Event | Schema::Graph) {
-            // They speak of the same locks and processes; the printed schema must stand alone.
-            let mut locks: Value = serde_json::from_str(LOCKS)?;
-            if let (Some(own), Some(shared)) = (schema["$defs"].as_object_mut(), locks["$defs"].as_object_mut()) {
+        // What speaks of the same things as another must still stand alone when it is printed.
+        let shared = match self {
+            Schema::Event | Schema::Graph => Some(LOCKS),
+            Schema::Records => Some(AUDIT),
+            _ => None,
+        };
+        if let Some(shared) = shared {
+            let mut shared: Value = serde_json::from_str(shared)?;
+            if let (Some(own), Some(shared)) = (schema["$defs"].as_object_mut(), shared["$defs"].as_object_mut()) {
                 own.append(shared);
             }
         }

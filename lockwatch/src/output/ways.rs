@@ -1,8 +1,7 @@
-//! What a human can do about a lock with the tools of the host, and what that costs.
-//!
-//! Only what is honest today: lockwatch's own guarded release is another issue.
+//! What a human can do about a lock, with lockwatch and with the tools of the host, and what that costs.
 
 use lockwatch_core::{
+    clear::Method,
     observation::Via,
     report::{Cause, LockReport, Verdict},
 };
@@ -39,7 +38,7 @@ pub(crate) fn next(lock: &LockReport, ways: &[Way]) -> String {
 }
 
 fn orphaned(lock: &LockReport) -> Vec<Way> {
-    let mut ways = Vec::new();
+    let mut ways: Vec<_> = clear(lock).into_iter().collect();
     let via = |wanted: Via| lock.holders.iter().any(|h| h.via == wanted);
     if via(Via::Kernel) || lock.cause == Some(Cause::Kernel) {
         ways.push(Way {
@@ -76,6 +75,19 @@ fn orphaned(lock: &LockReport) -> Vec<Way> {
                 .to_owned(),
     });
     ways
+}
+
+/// lockwatch's own way, where it has one: the guards are its business.
+fn clear(lock: &LockReport) -> Option<Way> {
+    let method = Method::least(lock)?;
+    let id = &lock.id;
+    let what = match method {
+        Method::Release => "releases it and ends nobody: those who keep the file open go on, without the lock.",
+        Method::Terminate | Method::Kill => "asks those who keep it to end: nothing less helps here.",
+        Method::ExpireClient => "has the NFS server forget the client, with every lock and open file that it has.",
+    };
+    let what = format!("{what} It shows its plan first and asks; what is in doubt is refused.");
+    Some(Way { command: Some(format!("lockwatch clear {id}")), what })
 }
 
 /// The unit that all holders belong to can be restarted by its manager, which knows how to stop it.
@@ -166,16 +178,21 @@ mod tests {
             Holder { process: Some(Arc::new(process)), ..fixture::holder(fixture::process(pid, "x"), 1) }
         };
         let other = |via| Holder { process: None, via, fd: None, cloexec: None, opened: None, detail: None };
-        check(&fixture::ghost(), "kill 4720");
+        check(&fixture::ghost(), "lockwatch clear f3k9-27qd");
         check(
-            &kept_by(Cause::Child, vec![in_unit(7, "a.service"), in_unit(8, "a.service")]),
-            "systemctl restart a.service",
+            &kept_by(Cause::Child, vec![fixture::holder(fixture::process(1, "systemd"), 5)]),
+            "lockwatch clear f3k9-27qd",
         );
-        check(&kept_by(Cause::Child, vec![in_unit(7, "a.service"), in_unit(8, "b.service")]), "kill 7 8");
-        check(&kept_by(Cause::Child, vec![in_unit(7, "user@0.service")]), "kill 7");
-        check(&kept_by(Cause::Child, vec![in_unit(7, "a\u{202e}.service")]), "kill 7");
+        let second = |holders, expect: &str| {
+            let ways = ways(&kept_by(Cause::Child, holders));
+            assert_eq!(ways[1].command.as_deref(), Some(expect), "{ways:?}");
+        };
+        second(vec![in_unit(7, "a.service"), in_unit(8, "a.service")], "systemctl restart a.service");
+        second(vec![in_unit(7, "a.service"), in_unit(8, "b.service")], "kill 7 8");
+        second(vec![in_unit(7, "user@0.service")], "kill 7");
+        second(vec![in_unit(7, "a\u{202e}.service")], "kill 7");
         check(&kept_by(Cause::Kernel, vec![other(Via::Kernel)]), "losetup -a; swapon --show");
-        check(&kept_by(Cause::Remote, vec![other(Via::Remote)]), "grep -H . /proc/fs/nfsd/clients/*/info");
+        check(&kept_by(Cause::Remote, vec![other(Via::Remote)]), "lockwatch clear f3k9-27qd");
         check(&kept_by(Cause::Leaked, Vec::new()), "lockwatch doctor");
         let busy = LockReport { verdict: Verdict::Held, ..fixture::ghost() };
         check(&busy, "lockwatch trace --path /etc/aim/aim_lock.conf");
@@ -190,6 +207,6 @@ mod tests {
     #[test]
     fn init_is_never_killed() {
         let ways = ways(&kept_by(Cause::Child, vec![fixture::holder(fixture::process(1, "systemd"), 5)]));
-        assert!(ways.iter().all(|way| way.command.is_none()), "{ways:?}");
+        assert!(ways.iter().filter_map(|way| way.command.as_ref()).all(|c| !c.contains("kill")), "{ways:?}");
     }
 }

@@ -39,11 +39,7 @@ use self::{
     load::Purpose,
     walk::{Walked, Walker},
 };
-use crate::sources::{
-    clock::{self, Clock},
-    confirm::confirm,
-    processes,
-};
+use crate::sources::{clock::Clock, confirm::confirm, processes};
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 const NO_EXIST: u64 = 1;
@@ -99,7 +95,7 @@ impl Bpf {
                 "lockwatch runs in a pid namespace of its own, beyond which the iterator over descriptors sees nothing"
             );
         }
-        if clock::ahead_ns() % StartTime::TICK_NS.cast_signed() != 0 {
+        if lockwatch_sys::timens::ahead_ns() % StartTime::TICK_NS.cast_signed() != 0 {
             bail!("lockwatch runs in a time namespace in which process starts cannot be compared with the kernel's");
         }
         let bytes = btf::of_kernel()?;

@@ -9,12 +9,11 @@ use lockwatch_core::{
     text::Text,
     time::StartTime,
 };
+use lockwatch_sys::procdir::ProcDir;
+pub(super) use lockwatch_sys::stat::Stat;
 use rustix::fs::{major, minor};
 
-use super::{
-    clock::{self, Clock},
-    procdir::ProcDir,
-};
+use super::clock::Clock;
 
 /// The living process of that number: `None` if there is none. What may not be read stays unknown.
 pub fn process(root: &Path, pid: u32, clock: &Clock) -> Option<Process> {
@@ -150,54 +149,6 @@ pub(super) fn living_threads(dir: &ProcDir, pid: u32) -> impl Iterator<Item = u3
     })
 }
 
-/// The part of `/proc/PID/stat` that is needed here (proc_pid_stat(5)).
-pub(super) struct Stat {
-    comm: Text,
-    state: u8,
-    parent: u32,
-    session: i64,
-    tty: i64,
-    flags: u32,
-    threads: u32,
-    pub(super) start: StartTime,
-}
-
-impl Stat {
-    /// A command name may hold anything, `)` and line feeds too: it ends at the last `)`.
-    pub(super) fn parse(stat: &[u8]) -> Option<Self> {
-        let open = stat.iter().position(|b| *b == b'(')?;
-        let close = stat.iter().rposition(|b| *b == b')').filter(|close| *close > open)?;
-        let rest: Vec<&str> = str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace().collect();
-        // The manual counts the fields from 1, and the third, the state, is the first one here.
-        let field = |n: usize| rest.get(n - 3).copied();
-        Some(Self {
-            comm: Text::new(&stat[open + 1..close]),
-            state: *field(3)?.as_bytes().first()?,
-            parent: field(4)?.parse().ok()?,
-            session: field(6)?.parse().ok()?,
-            tty: field(7)?.parse().ok()?,
-            flags: field(9)?.parse().ok()?,
-            threads: field(20)?.parse().ok()?,
-            start: clock::start_of(field(22)?.parse().ok()?),
-        })
-    }
-
-    /// Dead but not yet buried.
-    pub(super) fn is_zombie(&self) -> bool {
-        matches!(self.state, b'Z' | b'X')
-    }
-
-    /// On its way out, or dead: PF_EXITING, include/linux/sched.h (6.18).
-    pub(super) fn is_ending(&self) -> bool {
-        self.is_zombie() || self.flags & 4 != 0
-    }
-
-    /// Whether it is a thread of the kernel's, which has no descriptors: PF_KTHREAD, include/linux/sched.h (6.18).
-    pub(super) fn is_kernel_thread(&self) -> bool {
-        self.flags & 0x0020_0000 != 0
-    }
-}
-
 /// The rest of the line of `/proc/PID/status` that starts with `key`.
 fn line<'a>(status: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(key))
@@ -315,16 +266,6 @@ mod tests {
         let id = ProcessId { pid: child.id(), start: None };
         assert!(is_exiting(id));
         child.wait().unwrap();
-    }
-
-    #[test]
-    fn broken_stat_lines_are_not_believed() {
-        for text in ["", "1", "1 (", "1 )x( S", "1 (x)", "1 (x) S 1 2 3", "1 (x) S -1 2 3 4 5 6\n"] {
-            assert!(Stat::parse(text.as_bytes()).is_none(), "{text}");
-        }
-        assert!(
-            Stat::parse(b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 5 0").unwrap().is_kernel_thread()
-        );
     }
 
     #[test]

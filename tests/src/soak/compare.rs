@@ -29,6 +29,8 @@ pub struct Soak {
     watcher: Watcher,
     /// Locks that the watcher has called orphaned and not cleared, by id.
     orphans: HashMap<String, Value>,
+    /// The locks of the last comparison, by id.
+    now: HashMap<String, Value>,
     tally: Tally,
     complaints: u32,
     files: Files,
@@ -54,6 +56,7 @@ impl Soak {
             model: Model::default(),
             watcher,
             orphans: HashMap::new(),
+            now: HashMap::new(),
             tally: Tally::default(),
             complaints: 0,
             files,
@@ -136,6 +139,8 @@ impl Soak {
         for lock in locks {
             self.judge(lock, 0);
         }
+        self.now =
+            locks.iter().map(|lock| (lock["id"].as_str().unwrap_or_default().to_owned(), lock.clone())).collect();
         Ok(())
     }
 
@@ -162,14 +167,15 @@ impl Soak {
         let mut seen = BTreeSet::new();
         for lock in locks {
             let Some(row) = self.files.row_of(lock) else { continue };
-            let by_fd = |holder: &&Value| holder["via"] == "fd";
+            // Another lockwatch of this host has a duplicate for a moment while it peeks into a message: so it holds.
+            let by_fd = |holder: &&Value| holder["via"] == "fd" && holder["comm"] != "lockwatch";
             for holder in items(&lock["holders"]).iter().filter(by_fd) {
                 let (pid, fd) = (number(&holder["pid"]).unwrap_or(0), number(&holder["fd"]).unwrap_or(0));
                 seen.insert((row.clone(), pid, fd.cast_signed()));
             }
             let hidden = items(&lock["holders"])
                 .iter()
-                .filter(|holder| !by_fd(holder))
+                .filter(|holder| holder["via"] != "fd")
                 .map(|holder| (number(&holder["pid"]).unwrap_or(0), holder["via"].as_str().unwrap_or("?").to_owned()));
             let hidden: BTreeSet<_> = hidden.collect();
             let candidates = self.descriptions(lock);
@@ -279,7 +285,18 @@ impl Soak {
             }
         }
         self.watcher.forget();
-        for lock in self.orphans.values().cloned().collect::<Vec<_>>() {
+        for (id, told) in &self.orphans.clone() {
+            let Some(now) = self.now.get(id) else { continue };
+            let mut lock = told.clone();
+            if holders(told) != holders(now) {
+                // Descriptors have changed hands since, or the lock's twin has its name now: a dead process can leave
+                // two that are alike, whose names go by rank. What was told of its time need not be true of it.
+                lock = now.clone();
+                for field in ["verdict", "cause"] {
+                    lock[field] = told[field].clone();
+                }
+                lock["acquired_at"] = Value::Null;
+            }
             self.judge(&lock, 1);
         }
     }
@@ -319,6 +336,11 @@ impl Drop for Soak {
             }
         }
     }
+}
+
+/// What keeps a lock alive: number, means and descriptor of each.
+fn holders(lock: &Value) -> Vec<[&Value; 3]> {
+    items(&lock["holders"]).iter().map(|holder| [&holder["pid"], &holder["via"], &holder["fd"]]).collect()
 }
 
 fn comm(pid: u32) -> Option<String> {

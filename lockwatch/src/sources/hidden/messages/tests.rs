@@ -3,9 +3,12 @@
 use std::{
     fs::File,
     io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use lockwatch_core::parse::locks::Line;
+use lockwatch_sys::fdinfo;
 use rustix::{
     fs::{FlockOperation, flock},
     net::{
@@ -49,14 +52,14 @@ fn locked() -> (File, FileId) {
     let file = tempfile::tempfile().unwrap();
     flock(&file, FlockOperation::LockExclusive).unwrap();
     let stat = rustix::fs::fstat(&file).unwrap();
-    let info = fdinfo::parse(&std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).unwrap());
+    let info = fdinfo::own(&file).unwrap();
     let id = info.locks[0].file.unwrap();
     assert_eq!(id.inode, stat.st_ino);
     (file, id)
 }
 
 fn queue(socket: &OwnedFd) -> Queue {
-    let info = our_fdinfo(socket).unwrap();
+    let info = fdinfo::own(socket).unwrap();
     let pid = std::process::id();
     let at = Descriptor { task: pid, fd: socket.as_raw_fd().unsigned_abs() };
     Queue { pid, at, inode: info.ino, waiting: info.scm_fds.unwrap_or(0) }
@@ -91,7 +94,7 @@ fn what_is_in_flight_is_found_and_stays_there() {
         drop(messages);
         let (text, fds) = receive(&theirs);
         assert_eq!((text, fds.len()), (b"x".to_vec(), 2));
-        let again = our_fdinfo(&fds[1]).unwrap();
+        let again = fdinfo::own(&fds[1]).unwrap();
         assert_eq!(again.locks.len(), 1, "looking has ended the lock");
     }
 }
@@ -149,7 +152,7 @@ fn a_socket_whose_owner_peeks_itself_is_left_alone() {
     assert_eq!(set, 0);
     let messages = look(&[&theirs], id);
     assert!(messages.gaps[0].contains("SO_PEEK_OFF"), "{:?}", messages.gaps);
-    assert_eq!(option(theirs.as_fd(), libc::SO_PEEK_OFF).unwrap(), 0);
+    assert_eq!(socket::option(theirs.as_fd(), libc::SO_PEEK_OFF).unwrap(), 0);
 }
 
 #[test]

@@ -35,10 +35,15 @@ impl ProcDir {
         Ok(bytes)
     }
 
+    /// Opens a file below this directory.
+    pub fn open_file(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
     /// The whole of a file, into a buffer that is used again and again. Returns how many pieces the kernel gave it in:
     /// a procfs file of one piece is of one moment.
     pub fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        let file = rustix::fs::openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let file = self.open_file(name, OFlags::RDONLY)?;
         bytes.clear();
         let mut pieces = 0;
         loop {

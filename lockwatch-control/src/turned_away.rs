@@ -1,0 +1,91 @@
+//! How many were turned away at the control socket, and why.
+//!
+//! Each request has a process of its own, so the count is a file: one letter for each, appended, which the kernel does
+//! for many at once without a lock, and a confined process may do too. They are not put on record: whoever may connect
+//! could fill the record's disk with them, and then nothing could be cleared any more.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+};
+
+use anyhow::Context;
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::{server::Rejection, trusted};
+
+/// Where the count is.
+pub const FILE: &str = "/run/lockwatch/turned-away";
+
+/// The count goes no further than this.
+const MOST: u64 = 1 << 20;
+
+/// Counts. Where it cannot, it is silent: nobody is served any worse for it.
+#[derive(Debug)]
+pub struct Counter(Option<File>);
+
+/// How many were turned away since the host was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What came was no request.
+    pub malformed: u64,
+    /// It was too long.
+    pub oversized: u64,
+    /// It took too long.
+    pub slow: u64,
+    /// It was followed by more.
+    pub extra: u64,
+    /// Whether there may have been more: the file is full.
+    pub full: bool,
+}
+
+impl Counter {
+    /// Counts in this file, which is made if its directory is there and nobody but root can write to it. To be called
+    /// before the confinement.
+    pub fn at(path: &Path) -> Self {
+        let open = || -> anyhow::Result<File> {
+            let parent = path.parent().and_then(|parent| trusted::directory(parent).transpose());
+            let parent = parent.context("there is no directory for it")??;
+            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let name = path.file_name().context("it has no name")?;
+            Ok(openat(&parent, name, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o644))?.into())
+        };
+        Self(open().inspect_err(|error| log::debug!("nobody is counted at {}: {error:#}", path.display())).ok())
+    }
+
+    /// Counts one. Whoever connects and leaves without a word is none.
+    pub(crate) fn add(&mut self, rejection: &Rejection) {
+        let letter = match rejection {
+            Rejection::Malformed(_) => b"m",
+            Rejection::Oversized => b"o",
+            Rejection::Slow => b"s",
+            Rejection::Extra => b"x",
+            Rejection::Gone => return,
+        };
+        let Some(file) = &mut self.0 else { return };
+        if file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() < MOST) {
+            let _ = file.write_all(letter);
+        }
+    }
+}
+
+impl Counts {
+    /// Reads the count; nobody was ever counted where there is no file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let context = || format!("read {}", path.display());
+        let mut letters = Vec::new();
+        match File::open(path) {
+            Ok(file) => file.take(MOST + 1).read_to_end(&mut letters).with_context(context)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error).with_context(context),
+        };
+        let of = |letter: u8| letters.iter().filter(|b| **b == letter).count() as u64;
+        let full = letters.len() as u64 >= MOST;
+        Ok(Self { malformed: of(b'm'), oversized: of(b'o'), slow: of(b's'), extra: of(b'x'), full })
+    }
+}
