@@ -4,13 +4,14 @@
 
 use std::{
     io::Write,
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
     process::{Command, Stdio},
 };
 
 use lockwatch_tests::{
-    ControlGroup, Echo, Hierarchy, Lines, Process, Run, Scene, ghost, left_out, lockwatch_command, lockwatch_path,
-    needs_bpf, needs_program, needs_root, only, opened, run, until, verdict,
+    ControlGroup, Echo, Hierarchy, Lines, Locker, Process, Run, Scene, locker::words::encode, lockwatch_command,
+    lockwatch_path, needs_bpf, needs_program, needs_root, only, opened, run, taken, until, verdict,
 };
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use serde_json::Value;
 struct Stage {
     scene: Scene,
     path: PathBuf,
-    heir: Process,
+    heir: Locker,
     echo: Echo,
 }
 
@@ -29,7 +30,13 @@ impl Stage {
         }
         let scene = Scene::new();
         let path = scene.file("lock");
-        let (_, heir) = ghost(&scene, &path);
+        // In flight: orphaned by all means, also where nobody can say who is older.
+        let mut heir = scene.locker();
+        let socket = encode(scene.path("socket").as_os_str().as_bytes());
+        heir.tell(&format!("bind {socket}"));
+        let mut sender = taken(&scene, &path, "flock 9 ex");
+        sender.tell(&format!("sendfd 9 {socket}"));
+        sender.kill();
         Some(Self { scene, path, heir, echo: Echo::start() })
     }
 
@@ -78,7 +85,6 @@ fn who_was_held_still_goes_on_when_it_is_done() {
     stage.goes_on();
     let done = stage.clear(&mut lockwatch_command(), &hold, &["--confirm", plan["code"].as_str().unwrap()]).json_of(0);
     assert_eq!((&done["outcome"], &done["verified"]), (&"cleared".into(), &true.into()), "{done:#}");
-    assert!(stage.heir.lives());
     stage.goes_on();
 }
 
@@ -118,9 +124,9 @@ fn whoever_must_go_on_is_no_reason_to_clear_without_it() {
     let plan = stage.plan(group.path(), kill);
     let confirm = ["--confirm", plan["code"].as_str().unwrap()];
     let refused = stage.clear(&mut lockwatch_command(), group.path(), &[&kill[..], &confirm].concat()).json_of(3);
-    let why = format!("pid {} (sleep) is in it: it is to be signalled", stage.heir.pid());
+    let why = format!("pid {} (locker) is in it: it is to be signalled", stage.heir.pid());
     assert!(refused["notes"].to_string().contains(&why), "{refused:#}");
-    assert!(stage.heir.lives() && stage.is_orphaned() && !group.is_frozen());
+    assert!(stage.is_orphaned() && !group.is_frozen());
 }
 
 /// lockwatch is killed while others are held still: before, between and after.
@@ -164,9 +170,7 @@ fn ctrl_c_lets_everybody_go_on() {
     let (mut keys, lines) = (child.stdin.take().unwrap(), Lines::from(child.stdout.take().unwrap()));
     let mut script = Process::of_child(child);
     until("it is held still", || {
-        if !script.lives() {
-            left_out(name, &format!("{:?}", lines.heard()));
-        }
+        assert!(script.lives(), "{:?}", lines.heard());
         (stage.echo.state() == 'T').then_some(())
     });
     keys.write_all(b"\x03").unwrap();
