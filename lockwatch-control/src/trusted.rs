@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use lockwatch_core::text::Text;
 use rustix::{
-    fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat},
+    fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdirat, openat},
     io::Errno,
 };
 use std::os::unix::ffi::OsStrExt;
@@ -86,6 +86,30 @@ pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
         here = Some(fd);
     }
     Ok(here)
+}
+
+/// A directory, made with this mode if it alone is missing.
+///
+/// # Errors
+///
+/// As [`read`], or it cannot be made.
+pub(crate) fn make(path: &Path, mode: u32) -> anyhow::Result<OwnedFd> {
+    if let Some(found) = directory(path)? {
+        return Ok(found);
+    }
+    let context = || format!("make {}", shown(path));
+    let name = path.file_name().with_context(context)?;
+    let parent = directory(path.parent().unwrap_or(Path::new("/")))?;
+    let parent = parent.with_context(|| format!("there is no directory for {}", shown(path)))?;
+    let made = mkdirat(&parent, name, Mode::RWXU);
+    let dir = directory(path)?.with_context(context)?;
+    match made {
+        // Whatever the umask is.
+        Ok(()) => fchmod(&dir, Mode::from_raw_mode(mode)).with_context(context)?,
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(error).with_context(context),
+    }
+    Ok(dir)
 }
 
 fn open(parent: &OwnedFd, name: &OsStr, flags: OFlags, path: &Path) -> anyhow::Result<Option<OwnedFd>> {

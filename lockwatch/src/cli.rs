@@ -65,8 +65,11 @@ pub enum Command {
         #[arg(long, value_name = "PATH")]
         listen: Option<PathBuf>,
         /// Whose members may ask there, besides root.
-        #[arg(long, value_name = "NAME", default_value = "lockwatch")]
+        #[arg(long, value_name = "NAME", default_value = "lockwatch", requires = "listen")]
         group: String,
+        /// Read this configuration instead of /etc/lockwatch/config.toml.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]

@@ -3,10 +3,7 @@
 //! What it needs other rights for comes first: the configuration, the place where plans wait, the eyes. Then it gives up
 //! everything but what acting takes, and only then it reads what somebody has sent.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use lockwatch_control::{
@@ -26,10 +23,10 @@ use crate::exit::Exit;
 const OURSELVES: &str = "/proc/self/exe";
 
 /// Serves whoever is connected to stdin.
-pub fn serve() -> Result<Exit> {
+pub fn serve(config: Option<&Path>) -> Result<Exit> {
     let caller = Caller::on_stdin()?;
     let mut counter = Counter::at(Path::new(turned_away::FILE));
-    let (config, pending, mut eyes) = match prepare() {
+    let (config, pending, mut eyes) = match prepare(config) {
         Ok(ready) => ready,
         Err(error) => {
             caller.fail(&error)?;
@@ -41,8 +38,8 @@ pub fn serve() -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn prepare() -> Result<(Config, Option<Pending>, Resident)> {
-    let config = Config::load(None)?;
+fn prepare(config: Option<&Path>) -> Result<(Config, Option<Pending>, Resident)> {
+    let config = Config::load(config)?;
     let pending = (config.approvals > 1).then(|| Pending::open(Path::new(pending::DIRECTORY))).transpose()?;
     let eyes = Resident::start(Path::new(OURSELVES))?;
     confine::drop_to(confine::NEEDED).context("give up what acting does not need")?;
@@ -50,15 +47,20 @@ fn prepare() -> Result<(Config, Option<Pending>, Resident)> {
 }
 
 /// Listens at this path for root and the members of this group, until it is ended.
-pub fn listen(path: &PathBuf, group_name: &str) -> Result<Exit> {
+pub fn listen(path: &Path, group_name: &str, config: Option<&Path>) -> Result<Exit> {
     let members = group(group_name)?;
     if members.is_none() {
         log::warn!("there is no group {group_name}: only root can ask at {}", path.display());
     }
+    // One that is no use is better known now than when somebody is in need.
+    Config::load(config)?;
     let listener = Listener::bind(path, members)?;
     listener.run(Room::default(), || {
         let mut control = Command::new(OURSELVES);
         control.arg("control");
+        if let Some(config) = config {
+            control.arg("--config").arg(config);
+        }
         control
     })?;
     Ok(Exit::Done)

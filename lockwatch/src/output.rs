@@ -19,12 +19,13 @@ pub(crate) mod style;
 pub mod table;
 mod ways;
 pub(crate) mod words;
+mod writer;
 
 use std::io::{self, Write};
 
 use lockwatch_core::report::Report;
 
-pub(crate) use self::escape::to_json;
+pub(crate) use self::writer::to_json;
 use self::{column::Column, sort::Sort};
 
 /// In which form to print.

@@ -56,6 +56,8 @@ pub enum Action {
         listen: Option<PathBuf>,
         /// Whose members may ask.
         group: String,
+        /// Which configuration; the usual one if it is not said.
+        config: Option<PathBuf>,
     },
     /// Look for the one who acts.
     Eyes(Request),
@@ -183,7 +185,7 @@ impl Cli {
                 format: if approve.json { Format::Json } else { Format::Text },
                 options: plain_options(terminal, colour),
             }),
-            Command::Control { listen, group } => Action::Control { listen, group },
+            Command::Control { listen, group, config } => Action::Control { listen, group, config },
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
                 let format = Format::of(audit.json, audit.ndjson);

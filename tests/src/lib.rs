@@ -9,8 +9,10 @@
 //! Failures of the harness panic: they fail the test that met them, and everything it started ends with it.
 
 pub mod contract;
+mod dice;
 mod harness;
 pub mod locker;
+pub mod race;
 pub mod scenario;
 pub mod soak;
 pub mod sys;

@@ -21,7 +21,10 @@ pub(crate) struct Args {
     /// How often everything stands still and is compared
     #[arg(long, default_value_t = 200)]
     stops: u64,
-    /// What the random operations follow from; a failure says its own
+    /// How many clears are raced against an adversary
+    #[arg(long, default_value_t = 100_000)]
+    clears: u64,
+    /// What the random operations and the race follow from; a failure says its own
     #[arg(long)]
     seed: Option<u64>,
     /// How many lines are written to an audit log that somebody keeps swapping
@@ -57,6 +60,12 @@ pub(crate) fn soak(root: &Path, args: &Args) -> Result<()> {
         random.args(["--seed", &seed.to_string()]);
     }
     part(format!("{} random operations", args.operations), &mut random);
+    let mut race = program("race");
+    race.args(["--clears", &args.clears.to_string()]);
+    if let Some(seed) = args.seed {
+        race.args(["--seed", &seed.to_string()]);
+    }
+    part(format!("{} clears against an adversary", args.clears), &mut race);
     let test = |name| cargo(root, &["test", "--package", "lockwatch-tests", "--test", name, "--", "--nocapture"]);
     let appends = args.appends.to_string();
     part(

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use lockwatch_core::clear::Case;
 use lockwatch_sys::{kcmp::Descriptor, socket};
 
-use super::{Acted, Failure, grip::Pinned, planned, release, tables};
+use super::{Acted, Failure, grip::Pinned, namesake::Namesake, planned, release, tables};
 
 /// Releases the lock through a duplicate that a peek into a socket of this process yields. The message stays queued.
 pub(super) fn release(case: &Case, receiver: &Pinned) -> Result<Acted, Failure> {
@@ -17,6 +17,7 @@ pub(super) fn release(case: &Case, receiver: &Pinned) -> Result<Acted, Failure> 
     });
     receiver.is_alive()?;
     seen.with_context(|| format!("look at the sockets of {}", receiver.name))?;
+    let namesake = Namesake::find(case)?;
     let mut missed = Vec::new();
     for (fd, inode) in queues {
         let what = format!("the unix socket at fd {fd} of {}", receiver.name);
@@ -29,7 +30,7 @@ pub(super) fn release(case: &Case, receiver: &Pinned) -> Result<Acted, Failure> 
             release::same_description(&socket, Descriptor { task: receiver.pid(), fd }, &what)?;
             receiver.is_as_it_was()?;
             let what = format!("the descriptor queued in {what}");
-            let gone = release::unlock_if_planned(case, duplicate, &what)?;
+            let gone = release::unlock_if_planned(case, &namesake, duplicate, &what)?;
             drop(peeked.files);
             return Ok(release::acted(what, gone, taken.elapsed()));
         }

@@ -190,7 +190,7 @@ fn shown(dir: &Path, file: &str) -> Text {
 }
 
 /// Lines of proc_pid_mountinfo(5). One mount of each hierarchy is enough: the one that shows most of it.
-fn parse(mountinfo: &[u8]) -> Vec<Hierarchy> {
+pub(super) fn parse(mountinfo: &[u8]) -> Vec<Hierarchy> {
     let mut found: Vec<(&[u8], Hierarchy)> = Vec::new();
     for line in mountinfo.split(|b| *b == b'\n') {
         let Some((device, hierarchy)) = mount(line) else { continue };

@@ -20,9 +20,8 @@ use super::{
     Format, Options,
     column::Column,
     document::rfc3339,
-    escape::to_json,
     style::{self, paint},
-    words,
+    to_json, words,
 };
 
 /// Something worth a line.

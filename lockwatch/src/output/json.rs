@@ -13,8 +13,8 @@ use lockwatch_core::{
 use super::{
     Options,
     document::{Document, LockObject},
-    escape::to_json,
-    sort,
+    sort, to_json,
+    writer::push_json,
 };
 
 /// How many rows are put into words by one thread at a time: their text stays in the processor's cache, and in memory
@@ -31,7 +31,7 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
         return writeln!(out);
     }
     let mut frame = Vec::new();
-    to_json(&Document { report, locks: Vec::new(), lock_file: None }, &mut frame)?;
+    push_json(&Document { report, locks: Vec::new(), lock_file: None }, &mut frame)?;
     // The rows are the document's last member, so it ends with their brackets.
     let (head, tail) = frame.split_at(frame.len() - b"]}".len());
     out.write_all(head)?;
@@ -84,7 +84,7 @@ fn put_into_words(rows: &[&LockReport], mut text: Vec<u8>) -> io::Result<Vec<u8>
         if i > 0 {
             text.push(b',');
         }
-        to_json(&LockObject::new(row), &mut text)?;
+        push_json(&LockObject::new(row), &mut text)?;
     }
     Ok(text)
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use lockwatch_core::report::Report;
 
-use super::{Options, document::LockObject, escape::to_json, sort};
+use super::{Options, document::LockObject, sort, to_json};
 
 /// Prints one line for each lock, as it goes.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {

@@ -55,7 +55,10 @@ impl Clearing<'_> {
             let refusals = items(&said["plan"]["refusals"]).len();
             self.check("gives a reason", refusals > 0, true);
             let after = self.seen();
-            let facts = |lock: &Value| (lock["id"].clone(), lock["holders"].clone(), lock["verdict"].clone());
+            let holders = |lock: &Value| {
+                items(&lock["holders"]).iter().map(|h| (h["pid"].clone(), h["fd"].clone())).collect::<Vec<_>>()
+            };
+            let facts = |lock: &Value| (lock["id"].clone(), holders(lock), lock["verdict"].clone());
             self.check("the lock", after.as_ref().map(facts), Some(facts(&before)));
             return self.faults;
         }
@@ -75,7 +78,9 @@ impl Clearing<'_> {
         self.check("gone", self.seen().is_none_or(|lock| lock["acquirer"]["pid"] != before["acquirer"]["pid"]), true);
         if let Some((waiter, wait)) = &waiter {
             self.check("the next owner", said["next_owner"]["pid"].as_u64(), Some(waiter.pid().into()));
-            waiter.granted(*wait);
+            if said["verified"] == true {
+                waiter.granted(*wait);
+            }
         }
         self.look_after_holders(way, &before);
         if !self.faults.is_empty() {

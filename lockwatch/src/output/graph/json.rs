@@ -12,7 +12,7 @@ use super::Drawn;
 use crate::output::{
     Options,
     document::{Acquirer, At, FileObject, HostObject, ProcessObject, RangeObject, SourceObject},
-    escape::to_json,
+    to_json,
 };
 
 /// Prints one document and a newline.
