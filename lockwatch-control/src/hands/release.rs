@@ -22,6 +22,7 @@ use rustix::{
 };
 
 use super::{Acted, Failure, grip::Pinned, namesake::Namesake, planned, tables};
+use crate::fault;
 
 /// Releases the lock through this descriptor of the process's.
 pub(super) fn descriptor(case: &Case, holder: &Pinned, fd: u32) -> Result<Acted, Failure> {
@@ -63,6 +64,7 @@ pub(super) fn unlock_if_planned(
     duplicate: &OwnedFd,
     what: &str,
 ) -> Result<bool, Failure> {
+    fault::point(7);
     // A server that does not answer would keep us here with the duplicate; what is known without it is enough.
     let stat = statx(duplicate, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
     if stat.with_context(|| format!("look at {what}"))?.stx_ino != case.file.inode {
@@ -74,6 +76,7 @@ pub(super) fn unlock_if_planned(
     if !unlock(duplicate.as_fd(), case.kind, case.range).with_context(|| format!("unlock {what}"))? {
         return Failure::changed(format!("{what}: it no longer has the lock"));
     }
+    fault::point(8);
     let seen = fdinfo::own(duplicate).with_context(|| format!("unlocked {what}, but could not look at it again"))?;
     Ok(!planned::is_in(case, &seen))
 }
