@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use lockwatch_core::clear::Case;
 use lockwatch_sys::{kcmp::Descriptor, socket};
 
