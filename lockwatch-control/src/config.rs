@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use self::layer::{Control, Layer};
 pub use self::span::parse as time_span;
-use crate::{audit, peer::Peer, trusted};
+use crate::{audit, peer::Peer, pending, trusted};
 
 /// Where the configuration is.
 pub const FILE: &str = "/etc/lockwatch/config.toml";
@@ -33,6 +33,8 @@ pub struct Config {
     pub group: Group,
     /// Where clears are recorded.
     pub audit_log: PathBuf,
+    /// Where plans wait for a second person.
+    pub pending: PathBuf,
     /// How far apart the first two looks are, at least.
     pub settle: Duration,
     /// How long others are held still, at most.
@@ -59,6 +61,7 @@ impl Default for Config {
             protection: Protection::default(),
             group: Group { methods: vec![Method::Release], paths: None, hold: false },
             audit_log: audit::PATH.into(),
+            pending: pending::DIRECTORY.into(),
             settle: Duration::from_secs(1),
             hold_max: Duration::from_secs(90),
             grace: Duration::from_secs(5),
@@ -91,7 +94,8 @@ impl Config {
 
     fn of(layer: Layer) -> Self {
         let usual = Self::default();
-        let Control { approvals, protect, protect_defaults, group, audit_log, settle, hold_max, grace } = layer.control;
+        let Control { approvals, protect, protect_defaults, group, audit_log, pending, settle, hold_max, grace } =
+            layer.control;
         let kept = if protect_defaults.unwrap_or(true) { usual.protection.entries } else { Vec::new() };
         let entries = kept.into_iter().chain(protect.into_iter().map(|entry| entry.0)).collect();
         Self {
@@ -103,6 +107,7 @@ impl Config {
                 hold: group.hold.unwrap_or(usual.group.hold),
             },
             audit_log: audit_log.map_or(usual.audit_log, |path| path.0),
+            pending: pending.map_or(usual.pending, |path| path.0),
             settle: settle.map_or(usual.settle, |span| span.0),
             hold_max: hold_max.map_or(usual.hold_max, |span| span.0),
             grace: grace.map_or(usual.grace, |span| span.0),

@@ -11,10 +11,10 @@ use lockwatch_control::{
     confine,
     eyes::Resident,
     listen::{Listener, Room, group},
-    pending::{self, Pending},
+    pending::Pending,
     server::Caller,
     service::Service,
-    turned_away::{self, Counter},
+    turned_away::Counter,
 };
 
 use crate::exit::Exit;
@@ -25,7 +25,7 @@ const OURSELVES: &str = "/proc/self/exe";
 /// Serves whoever is connected to stdin.
 pub fn serve(config: Option<&Path>) -> Result<Exit> {
     let caller = Caller::on_stdin()?;
-    let mut counter = Counter::at(Path::new(turned_away::FILE));
+    let mut counter = Counter::of(&caller.peer().way);
     let (config, pending, mut eyes) = match prepare(config) {
         Ok(ready) => ready,
         Err(error) => {
@@ -40,7 +40,7 @@ pub fn serve(config: Option<&Path>) -> Result<Exit> {
 
 fn prepare(config: Option<&Path>) -> Result<(Config, Option<Pending>, Resident)> {
     let config = Config::load(config)?;
-    let pending = (config.approvals > 1).then(|| Pending::open(Path::new(pending::DIRECTORY))).transpose()?;
+    let pending = (config.approvals > 1).then(|| Pending::open(&config.pending)).transpose()?;
     let eyes = Resident::start(Path::new(OURSELVES))?;
     confine::drop_to(confine::NEEDED).context("give up what acting does not need")?;
     Ok((config, pending, eyes))

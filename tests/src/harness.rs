@@ -2,6 +2,7 @@
 
 pub(crate) mod case;
 pub(crate) mod control_group;
+pub(crate) mod door;
 pub(crate) mod echo;
 pub(crate) mod left_out;
 pub(crate) mod lines;

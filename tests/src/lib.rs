@@ -20,6 +20,7 @@ pub mod sys;
 pub use harness::{
     case::{case_of, keeper, person},
     control_group::{ControlGroup, Hierarchy},
+    door::{Caller, Door, User},
     echo::Echo,
     left_out::{
         left_out, needs_bpf, needs_loop, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all,

@@ -30,6 +30,7 @@ pub(super) struct Control {
     #[serde(default)]
     pub(super) group: Group,
     pub(super) audit_log: Option<Absolute>,
+    pub(super) pending: Option<Absolute>,
     pub(super) settle: Option<Span>,
     pub(super) hold_max: Option<Span>,
     pub(super) grace: Option<Span>,
@@ -98,6 +99,7 @@ impl Layer {
                 hold: after.group.hold.or(before.group.hold),
             },
             audit_log: after.audit_log.or(before.audit_log),
+            pending: after.pending.or(before.pending),
             settle: after.settle.or(before.settle),
             hold_max: after.hold_max.or(before.hold_max),
             grace: after.grace.or(before.grace),
@@ -154,7 +156,7 @@ impl<'de> Deserialize<'de> for Absolute {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let path = PathBuf::from(String::deserialize(from)?);
         let is_file = path.is_absolute() && path.file_name().is_some();
-        if is_file { Ok(Self(path)) } else { Err(D::Error::custom(format!("{path:?} is no absolute path of a file"))) }
+        if is_file { Ok(Self(path)) } else { Err(D::Error::custom(format!("{path:?} is no path from the root"))) }
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
             "[control.group]\nmethods = ['releese']",
             "line 2: no method is called \"releese\" (there are: release, terminate, kill, expire-client)",
         );
-        check("[control]\naudit_log = 'a.log'", "line 2: \"a.log\" is no absolute path of a file");
+        check("[control]\naudit_log = 'a.log'", "line 2: \"a.log\" is no path from the root");
         check("[control]\nsettle = '1'", "line 2: \"1\" is no length of time; write it like 500ms, 90s or 1m30s");
         check("[control]\nsettle = '1s'\nsettle = '2s'", "line 3: duplicate key");
         check("[control", "line 1: unclosed table, expected `]`");

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use lockwatch_core::clear::Case;
 use lockwatch_sys::{kcmp::Descriptor, socket};
 
@@ -44,6 +44,8 @@ pub(super) fn release(case: &Case, receiver: &Pinned) -> Result<Acted, Failure> 
     }
     match missed.first() {
         None => Failure::changed(format!("no message to {} carries the lock any more", receiver.name)),
-        Some(why) => Err(anyhow!("the message with the lock was not found: {why}; --method terminate is left").into()),
+        Some(why) => {
+            Failure::changed(format!("the message with the lock was not found: {why}; --method terminate is left"))
+        }
     }
 }
