@@ -4,6 +4,7 @@
 mod verify;
 
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
@@ -121,7 +122,8 @@ impl Session<'_> {
         self.record(&plan, Phase::Intent, &planned).context("no record, no act")?;
         fault::point(6);
         self.last_look(&plan, held.as_ref())?;
-        let document = self.act(&plan, &grip, planned, began)?;
+        let still = held.as_ref().map(Held::members).unwrap_or_default();
+        let document = self.act(&plan, &grip, &still, planned, began)?;
         fault::point(10);
         if let Some(held) = held {
             held.thaw().context("let go of those held still")?;
@@ -217,10 +219,17 @@ impl Session<'_> {
         (!enough).then(|| Document { approvals: Some(Approvals { by, needed }), ..planned.clone() })
     }
 
-    fn act(&mut self, plan: &Plan, grip: &Grip, planned: Document, began: Instant) -> Result<Document, Stop> {
+    fn act(
+        &mut self,
+        plan: &Plan,
+        grip: &Grip,
+        still: &BTreeSet<u32>,
+        planned: Document,
+        began: Instant,
+    ) -> Result<Document, Stop> {
         let acted = hands::carry_out(plan, grip).map_err(|failure| self.stopped(&plan.case, Some(plan), failure))?;
         fault::point(9);
-        let seen = verify::verify(plan, &acted, self.eyes);
+        let seen = verify::verify(plan, &acted, still, self.eyes);
         let took_ns = u64::try_from(began.elapsed().as_nanos()).ok();
         let verified = seen.as_ref().is_ok_and(|seen| seen.gone);
         let outcome = if verified { Outcome::Cleared } else { Outcome::StillHeld };
