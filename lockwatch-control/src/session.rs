@@ -217,7 +217,8 @@ impl Session<'_> {
         let took_ns = u64::try_from(began.elapsed().as_nanos()).ok();
         let verified = seen.as_ref().is_ok_and(|seen| seen.gone);
         let outcome = if verified { Outcome::Cleared } else { Outcome::StillHeld };
-        let mut document = Document { outcome, verified, took_ns, ..planned };
+        let duplicate_held_ns = acted.duplicate_held.and_then(|held| u64::try_from(held.as_nanos()).ok());
+        let mut document = Document { outcome, verified, took_ns, duplicate_held_ns, ..planned };
         document.notes = acted.words;
         match seen {
             Ok(seen) => {
