@@ -41,6 +41,9 @@ pub fn serve(config: Option<&Path>) -> Result<Exit> {
 }
 
 fn prepare(config: Option<&Path>) -> Result<(Config, Option<Pending>, Resident)> {
+    // With a limit on the size of files a write fails, and is told. Else it would end us, perhaps after the act.
+    // SAFETY: nothing of ours runs on that signal, before or after.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let config = Config::load(config)?;
     let pending = (config.approvals > 1).then(|| Pending::open(&config.pending)).transpose()?;
     let eyes = Resident::start(Path::new(OURSELVES))?;

@@ -38,7 +38,7 @@ const DIRECTORIES: [(&str, &str); 6] = [
 const TRAP: Duration = Duration::from_micros(16);
 const REST: Duration = Duration::from_micros(50);
 /// Not in every round: each leaves a file behind.
-const ROUNDS_UNTIL_ROTATED: u64 = 16;
+const ROUNDS_UNTIL_ROTATED: u64 = 64;
 
 fn main() -> Result<()> {
     let dir = std::env::args_os().nth(1).context("swapper DIR")?;
