@@ -164,6 +164,11 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_says_what_holds_anyway() {
+        assert_eq!(of(&[include_str!("../../contrib/config.toml")]), Config::default());
+    }
+
+    #[test]
     fn root_may_everything_and_the_group_what_is_said() {
         let config = of(&["[control]\nprotect = ['mydb']\n[control.group]\npaths = ['/srv/*']"]);
         let root = config.policy_of(0);

@@ -24,6 +24,8 @@ const OURSELVES: &str = "/proc/self/exe";
 
 /// Serves whoever is connected to stdin.
 pub fn serve(config: Option<&Path>) -> Result<Exit> {
+    // Or it would go by the name of the link that it was started by.
+    rustix::thread::set_name(c"lockwatch").context("set this process's name")?;
     let caller = Caller::on_stdin()?;
     let mut counter = Counter::of(&caller.peer().way);
     let (config, pending, mut eyes) = match prepare(config) {

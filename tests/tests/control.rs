@@ -8,7 +8,7 @@ use std::{
 };
 
 use lockwatch_tests::{
-    Door, PATIENCE, Run, Scene, User, becomes_free, ghost, items, needs_bpf, needs_root, only, until,
+    Door, PATIENCE, Run, Scene, User, becomes_free, in_flight, items, needs_bpf, needs_root, only, until,
 };
 use serde_json::{Value, json};
 
@@ -46,8 +46,8 @@ fn a_member_clears_what_the_policy_lets_it_and_nothing_else() {
     let door = usual(&scene);
     let allowed = scene.file("allowed/lock");
     let other = scene.file("other");
-    let (_, _heir) = ghost(&scene, &allowed);
-    let (_, _other_heir) = ghost(&scene, &other);
+    let _receiver = in_flight(&scene, &allowed);
+    let _other_receiver = in_flight(&scene, &other);
     let (id, other_id) = (id_of(&allowed), id_of(&other));
 
     let check = |args: &[&str], code: i32, words: &str| {
@@ -222,7 +222,7 @@ fn a_code_is_asked_for_and_nothing_done_without() {
     let scene = Scene::new();
     let door = usual(&scene);
     let path = scene.file("allowed/lock");
-    let (_, _heir) = ghost(&scene, &path);
+    let _receiver = in_flight(&scene, &path);
     let ask = request(&id_of(&path), &json!({ "interactive": true }));
     let asked = || {
         let mut caller = door.call(User::ANN);
@@ -262,7 +262,7 @@ fn where_two_must_agree_one_is_not_enough() {
     let scene = Scene::new();
     let door = Door::open(&scene, "settle = '0s'\napprovals = 2");
     let path = scene.file("lock");
-    let (_, _heir) = ghost(&scene, &path);
+    let _receiver = in_flight(&scene, &path);
     let id = id_of(&path);
     let planned = said(&door.lockwatch(User::ANN, &["clear", &id]));
     let code = planned["plan"]["code"].as_str().unwrap().to_owned();

@@ -18,7 +18,7 @@ use super::{
     process::Process,
     program::{Run, lockwatch_command, plain, program, run},
     scene::Scene,
-    until::until,
+    until::{PATIENCE, until},
 };
 
 /// The group whose members may connect: a number that nobody has.
@@ -184,19 +184,20 @@ impl Caller {
         self.heard.take(wanted).is_some()
     }
 
-    /// Waits for the next line, which is JSON.
+    /// Waits for the next line, which is JSON; as long as control waits for a look, on a busy machine.
     ///
     /// # Panics
     ///
     /// When none comes.
     pub fn answer(&self) -> Value {
-        let (_, line) = self.heard.take(|_| true).unwrap_or_else(|| panic!("no answer came"));
+        let line = (0..5).find_map(|_| self.heard.take(|_| true));
+        let (_, line) = line.unwrap_or_else(|| panic!("no answer came"));
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e} in {line}"))
     }
 
     /// Waits until the other side has hung up, and returns what it said that nobody has taken.
     pub fn hung_up(mut self) -> Vec<String> {
-        self.process.wait();
+        self.process.wait_within(5 * PATIENCE);
         self.heard.take(|_| false);
         self.heard.heard()
     }
