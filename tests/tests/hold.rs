@@ -289,6 +289,23 @@ fn a_unit_is_found_by_its_name() {
     echo.runs();
 }
 
+/// A group that was delegated to a user is not ours to write: the session has no CAP_DAC_OVERRIDE.
+#[test]
+fn a_group_whose_freezer_belongs_to_a_user_is_stopped() {
+    let name = "a_group_whose_freezer_belongs_to_a_user_is_stopped";
+    let Some(group) = needs_root(name).then(|| ControlGroup::new(Hierarchy::Unified)).flatten() else {
+        return left_out(name, "needs root and version 2 of control groups");
+    };
+    std::os::unix::fs::chown(group.file("cgroup.freeze"), Some(65534), Some(65534)).unwrap();
+    let mut echo = Echo::start();
+    group.add(echo.pid());
+    let mut freezer = Freezer::long(&[group.path()]);
+    assert_eq!(freezer.tell("freeze"), format!("{}: 1 process held still by SIGSTOP", group.path()));
+    assert!(echo.state() == 'T' && !group.is_frozen());
+    freezer.tell("thaw");
+    echo.runs();
+}
+
 /// The same name may stand for others in another hierarchy: they would go on unseen.
 #[test]
 fn who_bears_the_name_elsewhere_must_be_still_too() {
