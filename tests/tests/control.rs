@@ -281,7 +281,13 @@ fn where_two_must_agree_one_is_not_enough() {
     check(User::BOB, &["approve", &id, "--code", "0000-0000"], 6, &[]);
     assert_eq!(only("auto", &path)["verdict"], "orphaned");
     let cleared = door.lockwatch(User::BOB, &["approve", &id, "--code", &code]);
-    assert_eq!((cleared.code, said(&cleared)["verified"].as_bool()), (Some(0), Some(true)), "{}", cleared.stderr);
+    assert_eq!(
+        (cleared.code, said(&cleared)["verified"].as_bool()),
+        (Some(0), Some(true)),
+        "{} {}",
+        cleared.text(),
+        cleared.stderr
+    );
     becomes_free(&path);
     check(User::BOB, &["approve", &id, "--code", &code], 6, &[]);
     let records = door.records();
