@@ -15,7 +15,7 @@
 //!
 //! **What those who are held still notice.** Nothing, from the freezers, but: a request for a lock that waits leaves the
 //! queue when its process is frozen, in any way, and joins it at the end afterwards (the wait is interrupted and begun
-//! again, [V] on 6.18; `fs/locks.c` flock_lock_inode_wait), and the calls that signal(7) lists under "Interruption of
+//! again, seen on 6.18; `fs/locks.c` flock_lock_inode_wait), and the calls that signal(7) lists under "Interruption of
 //! system calls … by stop signals" fail with EINTR. SIGSTOP also shows: a parent sees it (WUNTRACED in wait(2)), and an
 //! interactive shell takes it for a suspended job.
 //!

@@ -196,7 +196,7 @@ pub struct Trace {
 /// `lockwatch audit`.
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// Read this log, which may be a pipe, instead of /var/log/lockwatch/audit.jsonl.
+    /// Read this log, which may be a pipe, instead of the configured one (/var/log/lockwatch/audit.jsonl).
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
     /// Only records of locks whose ID begins so.

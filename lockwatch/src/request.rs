@@ -216,7 +216,8 @@ fn errand(clear: Clear, terminal: &Terminal, colour: bool) -> Errand {
         // A document is for programs, and they are not asked.
         interactive: terminal.stdin && terminal.width.is_some() && !clear.json,
         override_protection: clear.override_protection,
-        audit_log: clear.audit_log,
+        // Whoever writes it works elsewhere.
+        audit_log: clear.audit_log.map(|path| std::path::absolute(&path).unwrap_or(path)),
     };
     Errand {
         request: protocol::Request::Clear(request),

@@ -8,6 +8,7 @@ pub(crate) mod left_out;
 pub(crate) mod lines;
 pub(crate) mod locker;
 pub(crate) mod look;
+pub(crate) mod percentile;
 pub(crate) mod proc_locks;
 pub(crate) mod process;
 pub(crate) mod program;

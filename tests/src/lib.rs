@@ -28,6 +28,7 @@ pub use harness::{
     lines::Lines,
     locker::{Locker, LoopDevice, Wait},
     look::{document, document_of, items, list, only, pids, verdict},
+    percentile::percentile,
     proc_locks::{ProcLock, becomes_free, holders, proc_locks, proc_locks_of},
     process::Process,
     program::{Run, lockwatch, lockwatch_command, lockwatch_path, plain, program, run},

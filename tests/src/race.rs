@@ -16,14 +16,13 @@ mod props;
 mod shared;
 mod tally;
 
-use std::{fs, process};
+use std::{env, fs, path::Path, process};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::UnshareFlags,
 };
-use tempfile::TempDir;
 
 pub use holder::again as holder;
 
@@ -47,13 +46,12 @@ impl Race {
     ///
     /// It could not be staged, took too long, or something was wrong.
     pub fn run(self) -> Result<()> {
-        // A clear takes a millisecond; many times that is a hang.
-        let seconds = u32::try_from(60 + self.clears / 100).unwrap_or(u32::MAX);
+        // A clear takes a few milliseconds with all that goes on beside it; many times that is a hang.
+        let seconds = u32::try_from(60 + self.clears / 25).unwrap_or(u32::MAX);
         sys::alarm(seconds);
-        let dir = TempDir::with_prefix("lockwatch-race-").context("make a temporary directory")?;
         sys::new_pids().context("get a pid namespace of our own")?;
         let Some(init) = sys::fork().context("fork")? else {
-            let code = match self.inside(&dir) {
+            let code = match self.inside() {
                 Ok(code) => code,
                 Err(error) => {
                     eprintln!("race: {error:#}");
@@ -69,7 +67,7 @@ impl Race {
     }
 
     /// As the first process of the namespace.
-    fn inside(self, dir: &TempDir) -> Result<i32> {
+    fn inside(self) -> Result<i32> {
         sys::die_with_parent()?;
         ensure!(process::id() == 1, "the pid namespace is not new");
         // SAFETY: this process has one thread, and no descriptors are unshared.
@@ -77,10 +75,17 @@ impl Race {
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
             .context("make mounts private")?;
         mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mount /proc")?;
-        let places = ["a", "b"].map(|name| dir.path().join(name));
+        // Over what is there, for us alone: nothing is left of it, however this ends.
+        let tmpfs = |place: &Path| {
+            let mounted = mount("race", place, "tmpfs", MountFlags::empty(), None);
+            mounted.with_context(|| format!("mount a tmpfs on {}", place.display()))
+        };
+        let dir = env::temp_dir();
+        tmpfs(&dir)?;
+        let places = ["a", "b"].map(|name| dir.join(name));
         for place in &places {
             fs::create_dir(place).with_context(|| format!("make {}", place.display()))?;
-            mount("race", place, "tmpfs", MountFlags::empty(), None).context("mount a tmpfs")?;
+            tmpfs(place)?;
         }
         nest::Nest::build(self, &places)?.run()
     }

@@ -19,7 +19,8 @@ use lockwatch_control::{
     document::Outcome,
 };
 use lockwatch_tests::{
-    Lines, Process, Run, Scene, contract, items, lockwatch, needs_program, needs_root, plain, program,
+    Lines, Locker, Process, Run, Scene, contract, items, lockwatch, needs_bpf, needs_program, needs_root, only, plain,
+    proc_locks_of, program, taken,
 };
 use rustix::{
     fs::{CWD, FileType, Mode, mknodat},
@@ -214,6 +215,122 @@ fn a_full_disk_leaves_no_half_line_behind() {
         log.append(&record(Phase::Refused, appended)).unwrap();
         assert_eq!(shown(&path, &[]), (0..=appended).collect::<Vec<_>>());
     });
+}
+
+/// A lock in flight, which is orphaned whoever is older than whom.
+struct Orphan {
+    path: PathBuf,
+    _receiver: Locker,
+    id: String,
+}
+
+impl Orphan {
+    fn new(scene: &Scene, name: &str) -> Self {
+        let (path, socket) = (scene.file(name), scene.socket());
+        let mut receiver = scene.locker();
+        receiver.tell(&format!("bind {}", socket.display()));
+        let mut sender = taken(scene, &path, "flock 9 ex");
+        sender.tell(&format!("sendfd 9 {}", socket.display()));
+        sender.kill();
+        let id = only("auto", &path)["id"].as_str().unwrap().to_owned();
+        Self { path, _receiver: receiver, id }
+    }
+
+    /// A clear with the record there.
+    fn clear(&self, log: &Path, more: &[&str]) -> Run {
+        let log = log.to_str().unwrap();
+        lockwatch(["clear", &self.id, "--json", "--settle", "0s", "--audit-log", log].iter().chain(more))
+    }
+
+    /// The plan, which is only that.
+    fn plan(&self, log: &Path) -> Value {
+        let run = self.clear(log, &[]);
+        assert_eq!(run.code, Some(4), "{}{}", run.text(), run.stderr);
+        serde_json::from_slice::<Value>(&run.stdout).unwrap()["plan"].clone()
+    }
+
+    fn is_refused(&self, log: &Path, more: &[&str], expect: &str) {
+        let run = self.clear(log, more);
+        assert_eq!(run.code, Some(1), "{expect}: {}{}", run.text(), run.stderr);
+        assert!(run.stderr.contains(expect) && run.stderr.contains("audit log"), "{expect}: {}", run.stderr);
+        assert_eq!(proc_locks_of(&self.path).len(), 1, "{expect}: the lock is gone");
+    }
+}
+
+#[test]
+fn without_a_record_nothing_is_done() {
+    let name = "without_a_record_nothing_is_done";
+    if !needs_root(name) || !needs_bpf(name) {
+        return;
+    }
+    let scene = Scene::new();
+    let dir = |name: &str, mode| {
+        fs::create_dir(scene.path(name)).unwrap();
+        fs::set_permissions(scene.path(name), Permissions::from_mode(mode)).unwrap();
+        scene.path(name)
+    };
+    let victim = scene.file("victim");
+    fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
+    symlink(&victim, scene.path("link")).unwrap();
+    symlink(dir("real", 0o755), scene.path("dirlink")).unwrap();
+    let foreign = dir("foreign", 0o755);
+    for whose in [&foreign, &scene.file("theirs")] {
+        chown(whose, Some(4711), None).unwrap();
+    }
+    let orphan = Orphan::new(&scene, "lock");
+    for (log, expect) in [
+        (scene.path("link"), "is a symbolic link"),
+        (scene.path("dirlink/audit.jsonl"), "is a symbolic link"),
+        (scene.path("theirs"), "belongs to uid 4711"),
+        (foreign.join("audit.jsonl"), "belongs to uid 4711"),
+        (dir("group", 0o770).join("audit.jsonl"), "chmod go-w"),
+        (dir("sticky", 0o1777).join("audit.jsonl"), "chmod go-w"),
+        ("/dev/full".into(), "is a device"),
+    ] {
+        orphan.is_refused(&log, &["--confirm", "0000-0000"], expect);
+    }
+    assert_eq!(fs::read(&victim).unwrap(), b"");
+
+    // One page, with room for the plan but not for the intent.
+    let (disk, usual) = (Scene::new(), scene.path("audit.jsonl"));
+    let log = disk.path("audit.jsonl");
+    with_tmpfs(disk.dir(), c"size=4k,mode=755", move || {
+        let before = Record { reason: Some("x".repeat(2700)), ..record(Phase::Refused, 0) };
+        Log::open(&log).unwrap().append(&before).unwrap();
+        let plan = orphan.plan(&usual);
+        let code = plan["code"].as_str().unwrap();
+        orphan.is_refused(&log, &["--confirm", code, "--reason", &"x".repeat(250)], "is the disk full?");
+        let left = audit(&log, &["--json"]).json();
+        assert_eq!((&left["whole"], &left["notes"]), (&true.into(), &serde_json::json!([])), "{left:#}");
+        let phases: Vec<_> = items(&left["records"]).iter().map(|record| record["phase"].clone()).collect();
+        assert_eq!(phases, ["refused", "planned"], "{left:#}");
+    });
+}
+
+#[test]
+fn every_step_of_a_clear_is_on_record() {
+    let name = "every_step_of_a_clear_is_on_record";
+    if !needs_root(name) || !needs_bpf(name) {
+        return;
+    }
+    let scene = Scene::new();
+    let log = scene.path("log/audit.jsonl");
+    let orphan = Orphan::new(&scene, "lock");
+    let plan = orphan.plan(&log);
+    let code = plan["code"].as_str().unwrap();
+    let cleared = orphan.clear(&log, &["--confirm", code, "--reason", "ticket\n7"]);
+    assert_eq!(cleared.code, Some(0), "{}{}", cleared.text(), cleared.stderr);
+    let document = audit(&log, &["--json", "--id", &orphan.id]).json();
+    let records = items(&document["records"]);
+    let told = |field: &str| records.iter().map(|record| record[field].clone()).collect::<Vec<_>>();
+    assert_eq!(told("phase"), ["planned", "planned", "intent", "outcome"], "{document:#}");
+    assert_eq!(told("outcome")[3], "cleared", "{document:#}");
+    assert_eq!(told("reason")[1..], ["ticket\n7", "ticket\n7", "ticket\n7"], "{document:#}");
+    for record in records {
+        assert_eq!(contract::differences(record, contract::AUDIT), [""; 0], "{record:#}");
+        assert_eq!((&record["plan_hash"], &record["unfinished"]), (&plan["hash"], &false.into()), "{record:#}");
+        assert_eq!(record["actor"]["uid"], 0, "{record:#}");
+    }
 }
 
 /// Works on a file system in memory, which nobody else sees, and which is gone afterwards.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use lockwatch_core::clear::Case;
 use lockwatch_sys::{kcmp::Descriptor, socket};
 
@@ -21,9 +21,16 @@ pub(super) fn release(case: &Case, receiver: &Pinned) -> Result<Acted, Failure> 
     let mut missed = Vec::new();
     for (fd, inode) in queues {
         let what = format!("the unix socket at fd {fd} of {}", receiver.name);
-        // What has become another file carries no message for us.
-        let Ok(socket) = socket::duplicate(receiver, fd, inode) else { continue };
         let taken = Instant::now();
+        let socket = match socket::duplicate(receiver, fd, inode) {
+            Ok(socket) => socket,
+            // What is closed, or another file by now, carries no message for us.
+            Err(error) if tables::is_gone(&error) || error.raw_os_error() == Some(libc::EBADF) => continue,
+            Err(error) => {
+                missed.push(format!("{what} cannot be duplicated: {error}"));
+                continue;
+            }
+        };
         let peeked = socket::peek(&socket, |info| planned::is_in(case, info));
         missed.extend(peeked.missed.map(|why| format!("{what} {why}")));
         if let Some((duplicate, _)) = peeked.files.first() {
@@ -37,6 +44,8 @@ pub(super) fn release(case: &Case, receiver: &Pinned) -> Result<Acted, Failure> 
     }
     match missed.first() {
         None => Failure::changed(format!("no message to {} carries the lock any more", receiver.name)),
-        Some(why) => Err(anyhow!("the message with the lock was not found: {why}; --method terminate is left").into()),
+        Some(why) => {
+            Failure::changed(format!("the message with the lock was not found: {why}; --method terminate is left"))
+        }
     }
 }

@@ -22,6 +22,7 @@ use rustix::{
 };
 
 use super::{Acted, Failure, grip::Pinned, namesake::Namesake, planned, tables};
+use crate::fault;
 
 /// Releases the lock through this descriptor of the process's.
 pub(super) fn descriptor(case: &Case, holder: &Pinned, fd: u32) -> Result<Acted, Failure> {
@@ -63,6 +64,7 @@ pub(super) fn unlock_if_planned(
     duplicate: &OwnedFd,
     what: &str,
 ) -> Result<bool, Failure> {
+    fault::point(7);
     // A server that does not answer would keep us here with the duplicate; what is known without it is enough.
     let stat = statx(duplicate, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
     if stat.with_context(|| format!("look at {what}"))?.stx_ino != case.file.inode {
@@ -74,6 +76,7 @@ pub(super) fn unlock_if_planned(
     if !unlock(duplicate.as_fd(), case.kind, case.range).with_context(|| format!("unlock {what}"))? {
         return Failure::changed(format!("{what}: it no longer has the lock"));
     }
+    fault::point(8);
     let seen = fdinfo::own(duplicate).with_context(|| format!("unlocked {what}, but could not look at it again"))?;
     Ok(!planned::is_in(case, &seen))
 }
@@ -82,12 +85,14 @@ fn duplicate(holder: &Pinned, task: u32, fd: u32, what: &str) -> Result<OwnedFd,
     let number = i32::try_from(fd).context("no descriptor has this number")?;
     let duplicate = match task == holder.pid() {
         true => pidfd_getfd(holder, number, PidfdGetfdFlags::empty()),
-        false => thread(task)
-            .with_context(|| format!("{what} is in a thread's own file table, which can be reached since Linux 6.9"))
-            .map(|thread| pidfd_getfd(thread, number, PidfdGetfdFlags::empty()))?,
+        false => thread(task).and_then(|thread| pidfd_getfd(thread, number, PidfdGetfdFlags::empty())),
     };
     match duplicate {
         Ok(duplicate) => Ok(duplicate),
+        Err(Errno::INVAL) if task != holder.pid() => {
+            let why = format!("{what} is in a thread's own file table, which can be reached since Linux 6.9");
+            Err(Failure::Failed(anyhow!(why)))
+        }
         Err(Errno::SRCH) => Failure::changed(format!("{} has ended", holder.name)),
         Err(Errno::BADF) => Failure::changed(format!("{what} is closed")),
         Err(error) => Err(anyhow!(error).context(format!("duplicate {what}")).into()),
@@ -95,10 +100,10 @@ fn duplicate(holder: &Pinned, task: u32, fd: u32, what: &str) -> Result<OwnedFd,
 }
 
 /// A pidfd of one thread.
-fn thread(task: u32) -> io::Result<OwnedFd> {
+fn thread(task: u32) -> Result<OwnedFd, Errno> {
     const PIDFD_THREAD: u32 = libc::O_EXCL as u32; // include/uapi/linux/pidfd.h
-    let number = i32::try_from(task).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-    Ok(pidfd_open(number, PidfdFlags::from_bits_retain(PIDFD_THREAD))?)
+    let number = i32::try_from(task).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(number, PidfdFlags::from_bits_retain(PIDFD_THREAD))
 }
 
 /// That two descriptors are one description still.

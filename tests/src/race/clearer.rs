@@ -29,6 +29,9 @@ use crate::{ProcLock, case_of, dice::Dice, person, until};
 /// How many clears there are between two looks at all decoys. None of them ever comes back.
 const BETWEEN: u64 = 16;
 
+/// How many clears there are between two signs of life.
+const NEWS: u64 = 10_000;
+
 pub(super) struct Clearer {
     race: Race,
     shared: &'static Shared,
@@ -59,7 +62,17 @@ impl Clearer {
     pub(super) fn run(mut self) -> Result<Tally> {
         let start = Instant::now();
         while self.tally.tried < self.race.clears {
-            self.clear();
+            if !self.clear() {
+                continue;
+            }
+            if self.tally.tried.is_multiple_of(NEWS) {
+                println!(
+                    "race: {} of {} clears after {:.0} s",
+                    self.tally.tried,
+                    self.race.clears,
+                    start.elapsed().as_secs_f64()
+                );
+            }
             if self.tally.tried.is_multiple_of(BETWEEN) {
                 self.tally.lost = props::missing();
                 ensure!(self.tally.lost.is_empty(), "unlocked by mistake: {}", self.tally.lost.join(", "));
@@ -81,13 +94,13 @@ impl Clearer {
         Ok(self.tally)
     }
 
-    /// One clear, if there is something to clear where it looks.
-    fn clear(&mut self) {
+    /// One clear, if there is something to clear where it looks; whether there was.
+    fn clear(&mut self) -> bool {
         let done = self.aim().and_then(|aim| Some((self.look(&aim)?, aim)));
         let Some((case, aim)) = done else {
             self.tally.nothing += 1;
             std::thread::yield_now();
-            return;
+            return false;
         };
         let start = Instant::now();
         let grip = Grip::take(&case);
@@ -98,7 +111,7 @@ impl Clearer {
         let serial = self.shared.serial(aim.pid);
         let (Ok(grip), Some(case), true) = (grip, again, serial != 0 && lives(&aim.process)) else {
             self.tally.moved += 1;
-            return;
+            return false;
         };
         let wish = Wish { method: Some(aim.method), grace: Duration::from_secs(2), ..Wish::default() };
         let plan = Plan::of(case, wish, &Policy::default());
@@ -116,6 +129,7 @@ impl Clearer {
             self.signalled.insert(serial, signal);
         }
         self.count(&aim, done, took);
+        true
     }
 
     fn count(&mut self, aim: &Aim, done: Result<Acted, Failure>, took: Duration) {
