@@ -8,7 +8,8 @@ use std::{
 };
 
 use lockwatch_tests::{
-    Door, PATIENCE, Run, Scene, User, becomes_free, in_flight, items, needs_bpf, needs_root, only, until,
+    Door, PATIENCE, Run, Scene, User, becomes_free, in_flight, items, needs_bpf, needs_program, needs_root, only,
+    plain, run, until,
 };
 use serde_json::{Value, json};
 
@@ -281,7 +282,13 @@ fn where_two_must_agree_one_is_not_enough() {
     check(User::BOB, &["approve", &id, "--code", "0000-0000"], 6, &[]);
     assert_eq!(only("auto", &path)["verdict"], "orphaned");
     let cleared = door.lockwatch(User::BOB, &["approve", &id, "--code", &code]);
-    assert_eq!((cleared.code, said(&cleared)["verified"].as_bool()), (Some(0), Some(true)), "{}", cleared.stderr);
+    assert_eq!(
+        (cleared.code, said(&cleared)["verified"].as_bool()),
+        (Some(0), Some(true)),
+        "{} {}",
+        cleared.text(),
+        cleared.stderr
+    );
     becomes_free(&path);
     check(User::BOB, &["approve", &id, "--code", &code], 6, &[]);
     let records = door.records();
@@ -322,8 +329,34 @@ fn nothing_hangs_when_the_door_is_shut() {
     drop(door);
     assert!(socket.exists(), "it was killed");
     let began = Instant::now();
-    let run = lockwatch_tests::run(lockwatch_tests::plain(scene.path("lockwatch")).args(["control"]));
+    let run = run(plain(scene.path("lockwatch")).args(["control"]));
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("stdin is for the control socket alone"), "{}", run.stderr);
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// As far as systemd can tell without running them.
+#[test]
+fn the_units_are_sound() {
+    if !needs_program("the_units_are_sound", "systemd-analyze") {
+        return;
+    }
+    let scene = Scene::new();
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/systemd");
+    for (name, instance) in [
+        ("lockwatch-control.socket", "lockwatch-control.socket"),
+        ("lockwatch-control@.service", "lockwatch-control@1.service"),
+    ] {
+        // Whether it is installed is not the question.
+        let text = fs::read_to_string(units.join(name)).unwrap().replace("/usr/bin/lockwatch", "/bin/true");
+        [name, instance].into_iter().for_each(|name| fs::write(scene.path(name), &text).unwrap());
+    }
+    let check = |args: &[&str], units: &[&str]| {
+        let mut command = plain("systemd-analyze");
+        let run = run(command.args(args).args(units.iter().map(|unit| scene.path(unit))));
+        assert_eq!(run.code, Some(0), "{args:?}: {} {}", run.text(), run.stderr);
+    };
+    check(&["verify", "--man=no"], &["lockwatch-control.socket", "lockwatch-control@1.service"]);
+    // Exposure of at most 3.0 of 10.
+    check(&["security", "--offline=true", "--threshold=30"], &["lockwatch-control@1.service"]);
 }
