@@ -47,10 +47,12 @@ struct Clearing<'a> {
 }
 
 impl Clearing<'_> {
-    fn run(mut self, scenario: &Scenario, _cast: &Cast) -> Vec<String> {
+    fn run(mut self, scenario: &Scenario, cast: &Cast) -> Vec<String> {
         let Some(before) = self.seen() else { return vec!["the lock is not seen".into()] };
         let way = way(scenario, &before, self.part.verdicts.map_or(scenario.cold, |[cold, _]| cold));
-        let waiter = if way == Way::Refused { None } else { self.queue_up(&before) };
+        // Where others hold the file too, nobody gets it when one of them goes.
+        let alone = cast.parts.len() == 1;
+        let waiter = if way == Way::Refused || !alone { None } else { self.queue_up(&before) };
         let id = before["id"].as_str().unwrap_or_default().to_owned();
         let planned = self.ask(&id, &[]);
         if way == Way::Refused {
