@@ -46,7 +46,7 @@ impl Scene {
         let directory = tempfile::Builder::new().prefix("lockwatch-demo-").tempdir().context("make a directory")?;
         let file = directory.path().join("locksmith.lock");
         File::create(&file).with_context(|| format!("create {}", file.display()))?;
-        Ok(Self { file, program, stop, directory: directory })
+        Ok(Self { file, program, stop, directory })
     }
 
     /// Runs `lockwatch ARGS` for the human to read; it must end with this code. There is nobody to answer its questions.
