@@ -7,7 +7,6 @@ use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    clear::Errand,
     cli::{self, Clear, Cli, Command, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
@@ -112,6 +111,19 @@ pub struct AuditRequest {
     pub colour: bool,
     /// The terminal's width; without one nothing is cut.
     pub width: Option<usize>,
+}
+
+/// What is asked of control, and how its answer is printed.
+#[derive(Debug)]
+pub struct Errand {
+    /// What is asked.
+    pub request: protocol::Request,
+    /// Where control listens, for users who are not root.
+    pub socket: PathBuf,
+    /// In which format to print.
+    pub format: Format,
+    /// How to print.
+    pub options: Options,
 }
 
 /// Which locks or events to keep; what is empty keeps everything.
