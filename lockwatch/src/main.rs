@@ -6,11 +6,13 @@
 // In a program, `pub` says "for the other rooms"; nothing is reachable from outside anyway.
 #![allow(unreachable_pub)]
 
+mod alarms;
 mod clear;
 mod cli;
 mod commands;
 mod control;
 mod doctor;
+mod engine;
 mod exit;
 mod eyes;
 #[cfg(test)]

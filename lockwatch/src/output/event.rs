@@ -16,6 +16,8 @@ use lockwatch_core::{
     timeline::Moment,
 };
 
+use crate::alarms::Change;
+
 use super::{
     Format, Options,
     column::Column,
@@ -106,7 +108,17 @@ pub fn write(event: &Event<'_>, format: Format, options: &Options, out: &mut imp
     writeln!(out)
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    /// What a change between two looks is, told at this time.
+    pub fn of(change: &'a Change, at: Timestamp, history: &'a [Moment]) -> Self {
+        match change {
+            Change::Orphaned(lock) => Event::Orphaned { at, lock, history },
+            Change::Hot(lock) => Event::Hot { at, lock, history },
+            Change::Cleared(lock) => Event::Cleared { at, lock },
+            Change::AllClear => Event::AllClear { at },
+        }
+    }
+
     fn at(&self) -> Timestamp {
         match self {
             Event::Lock { event, .. } => event.at,
