@@ -6,6 +6,7 @@
 // In a program, `pub` says "for the other rooms"; nothing is reachable from outside anyway.
 #![allow(unreachable_pub)]
 
+mod agent;
 mod alarms;
 mod clear;
 mod cli;
