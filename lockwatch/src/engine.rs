@@ -226,6 +226,11 @@ impl Engine {
         self.concern = concern;
     }
 
+    /// How the probes are attached.
+    pub fn probes(&self) -> &'static str {
+        self.bpf.attached().map_or("", |(way, _)| way)
+    }
+
     /// How many locks the table has.
     pub fn locks(&self) -> usize {
         self.table.locks().len()

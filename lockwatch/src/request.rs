@@ -58,6 +58,8 @@ pub enum Action {
         /// Which configuration; the usual one if it is not said.
         config: Option<PathBuf>,
     },
+    /// Watch this host.
+    Agent(AgentRequest),
     /// Look for the one who acts.
     Eyes(Request),
     /// Show the record of every clear.
@@ -94,6 +96,22 @@ pub struct Request {
     pub options: Options,
     /// Whether somebody would see a progress line.
     pub progress: bool,
+}
+
+/// How to watch this host.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the configuration comes next")]
+pub struct AgentRequest {
+    /// Which configuration; the usual one if it is not said.
+    pub config: Option<PathBuf>,
+    /// Where HTTP is answered.
+    pub listen: Option<String>,
+    /// Where the other commands are answered.
+    pub api_socket: Option<PathBuf>,
+    /// In which form changes are told.
+    pub log: Option<String>,
+    /// How to print.
+    pub options: Options,
 }
 
 /// One look at the record of every clear.
@@ -198,6 +216,10 @@ impl Cli {
                 options: plain_options(terminal, colour),
             }),
             Command::Control { listen, group, config } => Action::Control { listen, group, config },
+            Command::Agent(cli::Agent { config, listen, api_socket, log }) => {
+                let options = plain_options(terminal, colour);
+                Action::Agent(AgentRequest { config, listen, api_socket, log, options })
+            }
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
                 let format = Format::of(audit.json, audit.ndjson);
