@@ -10,7 +10,8 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::Shell;
-use lockwatch_control::{audit::Phase, config::time_span, document::Outcome};
+use lockwatch_config::time_span;
+use lockwatch_control::{audit::Phase, document::Outcome};
 use lockwatch_core::{clear::Method, lock::Kind, report::Verdict, time::Timestamp};
 
 use crate::{
