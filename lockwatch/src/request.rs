@@ -7,7 +7,7 @@ use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    cli::{self, Clear, Cli, Command, Listing, Look, Selection},
+    cli::{self, Clear, Cli, Command, Configuration, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Terminal,
@@ -64,6 +64,17 @@ pub enum Action {
     Eyes(Request),
     /// Show the record of every clear.
     Audit(AuditRequest),
+    /// Check the configuration.
+    CheckConfig(Option<PathBuf>),
+    /// Show the configuration.
+    ShowConfig {
+        /// Which file; the usual one if it is not said.
+        file: Option<PathBuf>,
+        /// With where each value was said.
+        origin: bool,
+        /// As JSON.
+        json: bool,
+    },
     /// Check the host.
     Doctor {
         /// As JSON.
@@ -219,6 +230,10 @@ impl Cli {
             Command::Agent(cli::Agent { config, listen, api_socket, log }) => {
                 let options = plain_options(terminal, colour);
                 Action::Agent(AgentRequest { config, listen, api_socket, log, options })
+            }
+            Command::Config { what: Configuration::Check { file } } => Action::CheckConfig(file),
+            Command::Config { what: Configuration::Show { origin, json, config: file } } => {
+                Action::ShowConfig { file, origin, json }
             }
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
