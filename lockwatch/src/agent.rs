@@ -1,22 +1,23 @@
 //! The host agent: watches from boot, answers Prometheus and the command line, raises HOT and ALL CLEAR.
 //!
-//! Its life: load and attach, look, open the doors, give up every right that a look does not take, and only then have a
+//! Its life: load and attach, open the doors, give up every right that a look does not take, look, and only then have a
 //! second thread. One thread turns the engine, one serves the doors, one carries out what policies want.
 
 #![allow(dead_code, reason = "its rooms are being built")]
 
 pub mod herald;
 pub mod hub;
+pub mod manager;
 pub mod numbers;
 pub mod privileges;
+pub mod reload;
 pub mod state;
 pub mod vitals;
 
 use std::{path::Path, thread};
 
 use anyhow::{Context, Result, bail};
-use lockwatch_core::report::Settings;
-use sd_notify::NotifyState;
+use lockwatch_config::{Agent, Layers};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -36,25 +37,30 @@ pub fn run(request: &AgentRequest) -> Result<Exit> {
 }
 
 async fn live(request: &AgentRequest) -> Result<Exit> {
-    let settings = Settings::default();
     // Whoever must end before it is ready is heard, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let config = request.layers.read()?.config;
+    let herald = Herald::of(config.agent.log, &request.options)?;
+    let doors = Doors::bind(&config.agent)?;
     let (hub, door) = hub::open();
-    let engine = Engine::start(Purpose::Watch, settings, Path::new("/proc"))?;
+    let engine = Engine::start(Purpose::Watch, state::settings(&config), Path::new("/proc"))?;
     let needs_perf = engine.probes() == "tracepoint";
-    let mut state =
-        State::new(engine, hub, Herald::on_stdout(crate::output::Format::Text, request.options.clone()), settings);
-    let doors = Doors::bind(request)?;
+    let mut state = State::new(engine, hub, herald, config);
     privileges::drop(needs_perf, || state.look().map(drop))?;
     state.look().context("look for the first time")?;
     let doors = doors.open(door)?;
-    state.set_ready();
-    notify(&[NotifyState::Ready, NotifyState::Status(&status(&state))]);
+    state.is_ready();
+    manager::ready(&state.words());
     let mut failures = 0;
     loop {
         let turned = tokio::select! {
             turned = state.turn() => turned,
+            _ = hangup.recv() => {
+                reload(&mut state, &request.layers);
+                Ok(())
+            }
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         };
@@ -64,13 +70,35 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
             Err(error) => {
                 failures += 1;
                 log::error!("{error:#}");
+                state.look_again();
             }
         }
     }
-    notify(&[NotifyState::Stopping]);
+    manager::stopping();
     drop(state);
     doors.close()?;
     Ok(Exit::Done)
+}
+
+/// Takes all of the configuration as it is now, or nothing of it.
+fn reload(state: &mut State, layers: &Layers) {
+    manager::reloading();
+    let now = reload::read(layers, state.config());
+    let words = match &now {
+        Ok(_) => "configuration reloaded".to_owned(),
+        Err(error) => format!("not reloaded, and nothing has changed: {error:#}"),
+    };
+    match now {
+        Ok(config) => {
+            log::info!("{words}");
+            state.adopt(config);
+        }
+        Err(_) => {
+            log::error!("{words}");
+            state.keep();
+        }
+    }
+    manager::ready(&words);
 }
 
 /// The places where others are answered, bound while that is still allowed.
@@ -83,7 +111,7 @@ struct Served {
 }
 
 impl Doors {
-    fn bind(_request: &AgentRequest) -> Result<Self> {
+    fn bind(_config: &Agent) -> Result<Self> {
         Ok(Self {})
     }
 
@@ -109,18 +137,5 @@ impl Served {
             Ok(result) => result,
             Err(_) => bail!("the thread of the doors panicked"),
         }
-    }
-}
-
-/// `1 orphaned, 0 hot of 40 locks`: for `systemctl status`.
-fn status(state: &State) -> String {
-    let (orphaned, hot) = state.counts();
-    format!("{orphaned} orphaned, {hot} hot of {} locks", state.locks())
-}
-
-/// Tells the service manager, if there is one (sd_notify(3)).
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        log::warn!("tell the service manager: {error}");
     }
 }

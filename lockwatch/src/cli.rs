@@ -313,7 +313,7 @@ pub struct Agent {
     pub listen: Option<String>,
     /// Where the other commands get their answers [default: /run/lockwatch/agent.sock].
     #[arg(long, value_name = "PATH")]
-    pub api_socket: Option<PathBuf>,
+    pub api_socket: Option<String>,
     /// How changes are told: text, json, journal; auto is the journal if stderr leads there, else text [default: auto].
     #[arg(long, value_name = "FORM")]
     pub log: Option<String>,

@@ -1,8 +1,9 @@
 //! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
+use lockwatch_config::Layers;
 use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
@@ -111,17 +112,10 @@ pub struct Request {
 
 /// How to watch this host.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the configuration comes next")]
 pub struct AgentRequest {
-    /// Which configuration; the usual one if it is not said.
-    pub config: Option<PathBuf>,
-    /// Where HTTP is answered.
-    pub listen: Option<String>,
-    /// Where the other commands are answered.
-    pub api_socket: Option<PathBuf>,
-    /// In which form changes are told.
-    pub log: Option<String>,
-    /// How to print.
+    /// Where it is said how; read again at every reload.
+    pub layers: Layers,
+    /// How to print what changes.
     pub options: Options,
 }
 
@@ -228,8 +222,12 @@ impl Cli {
             }),
             Command::Control { listen, group, config } => Action::Control { listen, group, config },
             Command::Agent(cli::Agent { config, listen, api_socket, log }) => {
-                let options = plain_options(terminal, colour);
-                Action::Agent(AgentRequest { config, listen, api_socket, log, options })
+                let layers = Layers::files(config.as_deref())
+                    .environment(env::vars_os())
+                    .flag("--listen", "agent.listen", listen.as_deref())
+                    .flag("--api-socket", "agent.api_socket", api_socket.as_deref())
+                    .flag("--log", "agent.log", log.as_deref());
+                Action::Agent(AgentRequest { layers, options: plain_options(terminal, colour) })
             }
             Command::Config { what: Configuration::Check { file } } => Action::CheckConfig(file),
             Command::Config { what: Configuration::Show { origin, json, config: file } } => {

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
+use lockwatch_config::agent::LogForm;
 use lockwatch_core::report::LockReport;
 use log::{Level, Record, kv};
-use systemd_journal_logger::JournalLog;
+use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 use crate::output::{
     Format, Options,
@@ -21,17 +22,21 @@ pub enum Herald {
 }
 
 impl Herald {
-    /// Lines on stdout.
-    pub fn on_stdout(format: Format, options: Options) -> Self {
-        Self::Stdout(format, options)
-    }
-
-    /// Records in the journal of this host.
+    /// As is configured. By itself it goes to the journal if stderr leads there (systemd.exec(5), `JOURNAL_STREAM`).
     ///
     /// # Errors
     ///
-    /// There is none that takes them (systemd-journald.service(8)).
-    pub fn in_journal() -> Result<Self> {
+    /// The journal is wanted and there is none (systemd-journald.service(8)).
+    pub fn of(form: LogForm, options: &Options) -> Result<Self> {
+        Ok(match form {
+            LogForm::Auto if connected_to_journal() => Self::in_journal()?,
+            LogForm::Auto | LogForm::Text => Self::Stdout(Format::Text, options.clone()),
+            LogForm::Json => Self::Stdout(Format::Ndjson, options.clone()),
+            LogForm::Journal => Self::in_journal()?,
+        })
+    }
+
+    fn in_journal() -> Result<Self> {
         let log = JournalLog::empty().context("reach the journal at /run/systemd/journal/socket")?;
         Ok(Self::Journal(log.with_syslog_identifier("lockwatch".to_owned())))
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use lockwatch_config::Config;
 use lockwatch_core::{
     id::LockId,
     lock::FileId,
@@ -20,6 +21,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::{
     herald::Herald,
     hub::{Answer, Ask, Hub},
+    manager,
     numbers::{Judged, Numbers, ProcessNumbers, cause_name},
     vitals,
 };
@@ -41,7 +43,8 @@ pub struct State {
     engine: Engine,
     hub: Hub,
     herald: Herald,
-    settings: Settings,
+    config: Config,
+    reloaded: bool,
     alarms: Alarms,
     timelines: Timelines,
     judged: Judged,
@@ -56,12 +59,13 @@ pub struct State {
 
 impl State {
     /// With an engine that has started.
-    pub fn new(engine: Engine, hub: Hub, herald: Herald, settings: Settings) -> Self {
+    pub fn new(engine: Engine, hub: Hub, herald: Herald, config: Config) -> Self {
         Self {
             engine,
             hub,
             herald,
-            settings,
+            config,
+            reloaded: true,
             alarms: Alarms::default(),
             timelines: Timelines::default(),
             judged: Judged::default(),
@@ -99,19 +103,37 @@ impl State {
     }
 
     /// The first picture is complete.
-    pub fn set_ready(&self) {
+    pub fn is_ready(&self) {
         self.hub.pulse.beat();
         self.hub.pulse.set_ready();
     }
 
-    /// How many locks are orphaned, and how many hot.
-    pub fn counts(&self) -> (usize, usize) {
-        self.alarms.counts()
+    /// Has the next turn begin with a look: one has failed.
+    pub fn look_again(&mut self) {
+        self.engine.look_soon();
     }
 
-    /// How many locks there are.
-    pub fn locks(&self) -> usize {
-        self.engine.locks()
+    /// How it is set up.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Goes on with another configuration.
+    pub fn adopt(&mut self, config: Config) {
+        self.engine.judge_by(settings(&config));
+        self.config = config;
+        self.reloaded = true;
+    }
+
+    /// Goes on as before: another configuration was no use.
+    pub fn keep(&mut self) {
+        self.reloaded = false;
+    }
+
+    /// How things are, for `systemctl status`.
+    pub fn words(&self) -> String {
+        let (orphaned, hot) = self.alarms.counts();
+        format!("{orphaned} orphaned, {hot} hot")
     }
 
     fn hear(&mut self, happened: Happened) {
@@ -171,9 +193,13 @@ impl State {
     /// Tells what a look shows that is new.
     fn see(&mut self, report: &Report) {
         let at = report.taken_at;
-        self.engine.mind(Concern::about(&report.locks, at, self.settings));
+        self.engine.mind(Concern::about(&report.locks, at, settings(&self.config)));
         self.timelines.see(report, |lock| lock.verdict != Verdict::Held || !lock.waiters.is_empty());
-        for change in self.alarms.update(report) {
+        let changes = self.alarms.update(report);
+        if !changes.is_empty() && self.announced {
+            manager::status(&self.words());
+        }
+        for change in changes {
             match &change {
                 Change::Orphaned(lock) => {
                     *self.detected.entry(cause_name(lock.cause)).or_default() += 1;
@@ -197,6 +223,7 @@ impl State {
             Ok(process) => self.process = process,
             Err(error) => log::debug!("{error:#}"),
         }
+        manager::alive();
     }
 
     fn numbers(&self) -> Numbers {
@@ -208,7 +235,7 @@ impl State {
             resyncs: BTreeMap::new(),
             last_resync: None,
             exact: true,
-            reloaded: true,
+            reloaded: self.reloaded,
             process: self.process,
         }
     }
@@ -256,4 +283,9 @@ fn death_of(lock: &LockReport) -> Option<Timestamp> {
         Life::Dead(death) => death.at,
         _ => None,
     }
+}
+
+/// What judgements depend on.
+pub fn settings(config: &Config) -> Settings {
+    Settings { hot_after: config.agent.hot_after }
 }
