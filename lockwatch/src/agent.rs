@@ -5,10 +5,12 @@
 
 #![allow(dead_code, reason = "its rooms are being built")]
 
+pub mod clears;
 pub mod herald;
 pub mod hub;
 pub mod manager;
 pub mod numbers;
+pub mod policies;
 pub mod privileges;
 pub mod reload;
 pub mod state;
