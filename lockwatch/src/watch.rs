@@ -54,6 +54,7 @@ use crate::{
             Bpf, Depth,
             events::{News, Token, decode},
             load::{Purpose, Way},
+            sizes::Sizes,
         },
         clock::Clock,
         files,
@@ -128,7 +129,7 @@ impl<'a> Watcher<'a> {
             Ok("tracepoint") => Some(Way::Classic),
             _ => None,
         };
-        let bpf = Bpf::for_watching(purpose, only)
+        let bpf = Bpf::for_watching(purpose, only, Sizes::default())
             .context("watching needs BPF (lockwatch doctor says what is missing; lockwatch orphans looks once)")?;
         Ok(Self {
             request,
@@ -211,6 +212,7 @@ impl<'a> Watcher<'a> {
             match decode(&record, &clock) {
                 Some(News::Lock(event)) => self.lock_event(event)?,
                 Some(News::Dying { token, process }) => self.await_death(process.id, Some((token, process))),
+                Some(News::Throttled(_)) => {} // nothing here is throttled
                 None => log::warn!("a record of unknown kind in the ring"),
             }
         }
