@@ -264,11 +264,15 @@ fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Re
     }
     let loads = matches!(purpose, Purpose::Trace | Purpose::Agent);
     for probe in PROBES.iter().filter(|probe| !probe.on_demand || loads) {
-        let done = probe.load(ebpf, way, btf).and_then(|()| match probe.on_demand && purpose == Purpose::Agent {
-            true => Ok(attached.on_demand.push(probe)),
-            false => Ok(attached.hooks.push(Hook::new(ebpf, probe, way)?)),
-        });
-        match done.with_context(|| format!("probe {}", probe.point)) {
+        let mut hang = || {
+            probe.load(ebpf, way, btf)?;
+            match probe.on_demand && purpose == Purpose::Agent {
+                true => attached.on_demand.push(probe),
+                false => attached.hooks.push(Hook::new(ebpf, probe, way)?),
+            }
+            anyhow::Ok(())
+        };
+        match hang().with_context(|| format!("probe {}", probe.point)) {
             Ok(()) => {}
             Err(error) if probe.required => {
                 attached.hooks.clear();
