@@ -126,6 +126,16 @@ pub const ALL: &[Help] = &[
         codes: &[],
     },
     Help {
+        command: "config",
+        examples: &[
+            ("lockwatch config check", "before a restart or a reload: would it hold?"),
+            ("lockwatch config check - < new.toml", "and of a file that is not in place yet"),
+            ("lockwatch config show --origin", "what holds, and which file, variable or flag says so"),
+            ("lockwatch config show --json | jq '.values[]|select(.key==\"agent.listen\")'", "for scripts"),
+        ],
+        codes: &[(Exit::Failed as u8, "failed, or something is wrong with the configuration: it says what")],
+    },
+    Help {
         command: "audit",
         examples: &[
             ("lockwatch audit", "who cleared what, when and why; the newest last"),
