@@ -20,9 +20,6 @@ use crate::{
     protocol::{Answer, Confirmation, Request},
 };
 
-/// Where `lockwatch control` listens.
-pub const SOCKET: &str = "/run/lockwatch/control.sock";
-
 /// Longer than any document: a plan names its holders and waiters.
 const LONGEST_ANSWER: u64 = 64 << 20;
 

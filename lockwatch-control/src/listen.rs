@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use lockwatch_config::trusted;
 use lockwatch_core::text::Text;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -27,7 +28,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{peer::uid_of, protocol::Answer, server, trusted};
+use crate::{peer::uid_of, protocol::Answer, server};
 
 /// How many may be served at once, and how many of one user who is not root: nobody can keep all the others out.
 #[derive(Clone, Copy, Debug)]

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use lockwatch_config::trusted;
 use lockwatch_core::text::Text;
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat},
@@ -26,11 +27,7 @@ use crate::{
     audit::Actor,
     proof,
     protocol::{Approve, Clear},
-    trusted,
 };
-
-/// Where they wait.
-pub const DIRECTORY: &str = "/run/lockwatch/pending";
 
 /// How long one waits.
 pub const WAITS: Duration = Duration::from_secs(600);

@@ -14,9 +14,10 @@ use std::{
 };
 
 use anyhow::Context;
+use lockwatch_config::trusted;
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::{peer::Way, server::Rejection, trusted};
+use crate::{peer::Way, server::Rejection};
 
 /// The file's name.
 pub const NAME: &str = "turned-away";

@@ -6,8 +6,8 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
+use lockwatch_config::{Config, Control};
 use lockwatch_control::{
-    config::Config,
     confine,
     eyes::Resident,
     listen::{Listener, Room, group},
@@ -40,11 +40,11 @@ pub fn serve(config: Option<&Path>) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn prepare(config: Option<&Path>) -> Result<(Config, Option<Pending>, Resident)> {
+fn prepare(config: Option<&Path>) -> Result<(Control, Option<Pending>, Resident)> {
     // With a limit on the size of files a write fails, and is told. Else it would end us, perhaps after the act.
     // SAFETY: nothing of ours runs on that signal, before or after.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    let config = Config::load(config)?;
+    let config = Config::load(config)?.control;
     let pending = (config.approvals > 1).then(|| Pending::open(&config.pending)).transpose()?;
     let eyes = Resident::start(Path::new(OURSELVES))?;
     confine::drop_to(confine::NEEDED).context("give up what acting does not need")?;

@@ -226,6 +226,18 @@ impl Engine {
         self.concern = concern;
     }
 
+    /// What judgements depend on from now on.
+    pub fn judge_by(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.table.judge_by(settings);
+        self.look_due = true;
+    }
+
+    /// How the probes are attached.
+    pub fn probes(&self) -> &'static str {
+        self.bpf.attached().map_or("", |(way, _)| way)
+    }
+
     /// How many locks the table has.
     pub fn locks(&self) -> usize {
         self.table.locks().len()

@@ -53,6 +53,7 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Clear(errand) => clear::run(&errand),
         Action::Control { listen: None, config, .. } => control::serve(config.as_deref()),
         Action::Control { listen: Some(path), group, config } => control::listen(&path, &group, config.as_deref()),
+        Action::Agent(request) => agent::run(&request),
         Action::Eyes(request) => eyes::run(&request),
         Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),

@@ -1,8 +1,9 @@
 //! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
+use lockwatch_config::Layers;
 use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
@@ -58,6 +59,8 @@ pub enum Action {
         /// Which configuration; the usual one if it is not said.
         config: Option<PathBuf>,
     },
+    /// Watch this host.
+    Agent(AgentRequest),
     /// Look for the one who acts.
     Eyes(Request),
     /// Show the record of every clear.
@@ -94,6 +97,15 @@ pub struct Request {
     pub options: Options,
     /// Whether somebody would see a progress line.
     pub progress: bool,
+}
+
+/// How to watch this host.
+#[derive(Clone, Debug)]
+pub struct AgentRequest {
+    /// Where it is said how; read again at every reload.
+    pub layers: Layers,
+    /// How to print what changes.
+    pub options: Options,
 }
 
 /// One look at the record of every clear.
@@ -198,6 +210,14 @@ impl Cli {
                 options: plain_options(terminal, colour),
             }),
             Command::Control { listen, group, config } => Action::Control { listen, group, config },
+            Command::Agent(cli::Agent { config, listen, api_socket, log }) => {
+                let layers = Layers::files(config.as_deref())
+                    .environment(env::vars_os())
+                    .flag("--listen", "agent.listen", listen.as_deref())
+                    .flag("--api-socket", "agent.api_socket", api_socket.as_deref())
+                    .flag("--log", "agent.log", log.as_deref());
+                Action::Agent(AgentRequest { layers, options: plain_options(terminal, colour) })
+            }
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
                 let format = Format::of(audit.json, audit.ndjson);

@@ -311,7 +311,7 @@ fn a_configuration_that_others_can_write_clears_nothing() {
     };
     let text = fs::read_to_string(door.config()).unwrap();
     fs::write(door.config(), text.replace("settle", "setle")).unwrap();
-    check("config.toml, line 4: unknown key setle (did you mean settle?)");
+    check("config.toml:4: unknown key setle (did you mean settle?)");
     fs::write(door.config(), text).unwrap();
     fs::set_permissions(door.config(), fs::Permissions::from_mode(0o666)).unwrap();
     check("others than root can write to");

@@ -79,6 +79,15 @@ pub const ALL: &[Help] = &[
         codes: &[],
     },
     Help {
+        command: "agent",
+        examples: &[
+            ("lockwatch agent", "watch in the foreground, with a line for every change"),
+            ("curl http://127.0.0.1:9954/metrics", "what Prometheus gets"),
+            ("lockwatch orphans", "asks the agent while one runs, and so knows what happened before"),
+        ],
+        codes: &[],
+    },
+    Help {
         command: "clear",
         examples: &[
             ("lockwatch clear f3k9", "shows the plan, and asks for its code"),

@@ -3,7 +3,8 @@
 use std::{io::ErrorKind, path::Path};
 
 use anyhow::Context;
-use lockwatch_control::{audit::Reading, config::Config};
+use lockwatch_config::Config;
+use lockwatch_control::audit::Reading;
 use lockwatch_core::text::Text;
 
 use super::print;
@@ -17,7 +18,7 @@ use crate::{
 pub fn run(request: &AuditRequest) -> anyhow::Result<Exit> {
     let path = match &request.log {
         Some(path) => path.clone(),
-        None => Config::load(None).context("find the audit log (--audit-log FILE names it)")?.audit_log,
+        None => Config::load(None).context("find the audit log (--audit-log FILE names it)")?.control.audit_log,
     };
     let reading = match Reading::open(&path) {
         // Where nothing was ever cleared there is no log.

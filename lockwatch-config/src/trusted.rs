@@ -28,7 +28,7 @@ const LONGEST: u64 = 1 << 20;
 /// # Errors
 ///
 /// Somebody else could have written it, or it cannot be read.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Option<String>> {
+pub fn read(path: &Path) -> anyhow::Result<Option<String>> {
     let name = path.file_name().with_context(|| format!("{} names no file", shown(path)))?;
     let Some(parent) = directory(path.parent().unwrap_or(Path::new("/")))? else { return Ok(None) };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<String>> {
 /// # Errors
 ///
 /// As [`read`].
-pub(crate) fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let Some(fd) = directory(path)? else { return Ok(Vec::new()) };
     let entries: Result<Vec<_>, _> = Dir::read_from(fd).and_then(Iterator::collect);
     let entries = entries.with_context(|| format!("list {}", shown(path)))?;
@@ -63,7 +63,7 @@ pub(crate) fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 ///
 /// As [`read`].
-pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
+pub fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     ensure!(path.is_absolute(), "{} is no absolute path", shown(path));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut walked = PathBuf::new();
@@ -93,7 +93,7 @@ pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
 /// # Errors
 ///
 /// As [`read`], or it cannot be made.
-pub(crate) fn make(path: &Path, mode: u32) -> anyhow::Result<OwnedFd> {
+pub fn make(path: &Path, mode: u32) -> anyhow::Result<OwnedFd> {
     if let Some(found) = directory(path)? {
         return Ok(found);
     }
