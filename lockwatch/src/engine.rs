@@ -43,6 +43,7 @@ use crate::{
             events::{News, Token, decode},
             load::{Purpose, Way},
             sizes::Sizes,
+            stats::{Census, Stats},
         },
         clock::Clock,
     },
@@ -237,6 +238,24 @@ impl Engine {
     /// How the probes are attached.
     pub fn probes(&self) -> &'static str {
         self.bpf.attached().map_or("", |(way, _)| way)
+    }
+
+    /// What the probes have counted.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn stats(&self) -> Result<Stats> {
+        self.bpf.stats()
+    }
+
+    /// How many locks there are, and who waits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn census(&mut self) -> Result<Census> {
+        self.bpf.census()
     }
 
     /// How many locks the table has.

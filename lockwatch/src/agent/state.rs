@@ -167,7 +167,7 @@ impl State {
         while let Some(ask) = next {
             match ask {
                 Ask::Look(asker) => askers.push(asker),
-                Ask::Numbers(asker) => drop(asker.send(Ok(self.numbers()))),
+                Ask::Numbers(asker) => drop(asker.send(self.numbers().map_err(|error| format!("{error:#}")))),
                 Ask::Operations(asker) => drop(asker.send(self.trace())),
             }
             next = self.hub.asked.try_recv().ok();
@@ -226,18 +226,21 @@ impl State {
         manager::alive();
     }
 
-    fn numbers(&self) -> Numbers {
-        Numbers {
+    fn numbers(&mut self) -> Result<Numbers> {
+        Ok(Numbers {
             at: Clock::read().now(),
             probes: self.engine.probes(),
+            kernel: self.engine.stats()?,
+            census: self.engine.census()?,
             judged: self.judged.clone(),
+            clears: BTreeMap::new(),
             detected: self.detected.clone(),
             resyncs: BTreeMap::new(),
             last_resync: None,
             exact: true,
             reloaded: self.reloaded,
             process: self.process,
-        }
+        })
     }
 
     fn trace(&mut self) -> Result<(), String> {
