@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lockwatch_config::Config;
+use lockwatch_config::{Config, agent::Tables};
 use lockwatch_core::{
     id::LockId,
     lock::FileId,
@@ -29,7 +29,7 @@ use crate::{
     alarms::{Alarms, Change},
     engine::{Concern, Engine, Happened},
     output::event::{self, Event},
-    sources::{clock::Clock, files},
+    sources::{bpf::sizes::Sizes, clock::Clock, files},
 };
 
 /// How many files of traced operations are remembered by name.
@@ -167,7 +167,7 @@ impl State {
         while let Some(ask) = next {
             match ask {
                 Ask::Look(asker) => askers.push(asker),
-                Ask::Numbers(asker) => drop(asker.send(Ok(self.numbers()))),
+                Ask::Numbers(asker) => drop(asker.send(self.numbers().map_err(|error| format!("{error:#}")))),
                 Ask::Operations(asker) => drop(asker.send(self.trace())),
             }
             next = self.hub.asked.try_recv().ok();
@@ -226,18 +226,21 @@ impl State {
         manager::alive();
     }
 
-    fn numbers(&self) -> Numbers {
-        Numbers {
+    fn numbers(&mut self) -> Result<Numbers> {
+        Ok(Numbers {
             at: Clock::read().now(),
             probes: self.engine.probes(),
+            kernel: self.engine.stats()?,
+            census: self.engine.census()?,
             judged: self.judged.clone(),
+            clears: BTreeMap::new(),
             detected: self.detected.clone(),
             resyncs: BTreeMap::new(),
             last_resync: None,
             exact: true,
             reloaded: self.reloaded,
             process: self.process,
-        }
+        })
     }
 
     fn trace(&mut self) -> Result<(), String> {
@@ -288,4 +291,10 @@ fn death_of(lock: &LockReport) -> Option<Timestamp> {
 /// What judgements depend on.
 pub fn settings(config: &Config) -> Settings {
     Settings { hot_after: config.agent.hot_after }
+}
+
+/// How much room the kernel-side tables get.
+pub fn sizes(config: &Config) -> Sizes {
+    let Tables { held, waits, processes, watched, ring } = config.agent.tables;
+    Sizes { held, waits, processes, watched, ring_bytes: ring, traced_per_second: config.agent.trace_limit }
 }

@@ -82,7 +82,7 @@ pub const ALL: &[Help] = &[
         command: "agent",
         examples: &[
             ("lockwatch agent", "watch in the foreground, with a line for every change"),
-            ("curl http://127.0.0.1:9954/metrics", "what Prometheus gets"),
+            ("lockwatch agent --listen none --log json", "for other programs: NDJSON on stdout, no TCP"),
             ("lockwatch orphans", "asks the agent while one runs, and so knows what happened before"),
         ],
         codes: &[],
