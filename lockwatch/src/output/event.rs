@@ -10,6 +10,7 @@ use std::{
 use lockwatch_core::{
     id::LockId,
     observation::{FileSeen, LockEvent, LockEventKind},
+    policy::Decision,
     process::{Life, Process},
     report::{LockReport, Waiter},
     time::Timestamp,
@@ -90,6 +91,13 @@ pub enum Event<'a> {
         /// How many are hot.
         hot: usize,
     },
+    /// A policy does something, or says what it would do.
+    Policy {
+        /// When.
+        at: Timestamp,
+        /// What.
+        decision: &'a Decision,
+    },
     /// Events were lost.
     Lost {
         /// When it was noticed.
@@ -128,6 +136,7 @@ impl<'a> Event<'a> {
             | Event::Cleared { at, .. }
             | Event::AllClear { at }
             | Event::Watching { at, .. }
+            | Event::Policy { at, .. }
             | Event::Lost { at, .. } => *at,
         }
     }
@@ -150,6 +159,7 @@ impl<'a> Event<'a> {
             Event::Cleared { .. } => "cleared",
             Event::AllClear { .. } => "all_clear",
             Event::Watching { .. } => "watching",
+            Event::Policy { .. } => "policy",
             Event::Lost { .. } => "lost",
         }
     }
@@ -166,7 +176,7 @@ fn nanos(duration: Duration) -> u64 {
 /// `2026-11-22T03:12:07.123Z HOT       f3k9-27qd /etc/aim/aim_lock.conf …`.
 fn human(event: &Event<'_>, colour: bool, out: &mut impl Write) -> io::Result<()> {
     let style = match event {
-        Event::Hot { .. } => style::HOT,
+        Event::Hot { .. } | Event::Policy { decision: Decision::Frozen { .. }, .. } => style::HOT,
         Event::Orphaned { .. } => style::BAD,
         Event::AllClear { .. } => style::GOOD,
         Event::Lost { .. } => style::DOUBT,
@@ -216,6 +226,9 @@ fn text(event: &Event<'_>) -> String {
         Event::AllClear { .. } => "no hot lock is left".to_owned(),
         Event::Watching { locks, orphaned, hot, .. } => {
             format!("{}, {orphaned} orphaned, {hot} hot; Ctrl-C ends", words::count(*locks, "lock"))
+        }
+        Event::Policy { decision, .. } => {
+            words::sentence(&format!("{}: {}", decision.policy(), decision.words())).into_owned()
         }
         Event::Lost { count, .. } => {
             format!(
@@ -272,7 +285,9 @@ fn story(lock: &LockReport, at: Timestamp) -> String {
 mod tests {
     use expect_test::{Expect, expect};
     use lockwatch_core::{
+        clear::Method,
         lock::{Device, FileId, Kind, Mode, OwnerKey, Range},
+        policy::About,
         process::{Exit, ProcessId},
         text::Text,
         timeline::What,
@@ -324,6 +339,9 @@ mod tests {
         see(&Event::Hot { at: NOW, lock: &ghost, history: &[] });
         see(&Event::Cleared { at: NOW, lock: &ghost });
         see(&Event::AllClear { at: NOW });
+        let lock = About { id: ghost.id.clone(), file: path.path.as_ref().unwrap().to_string() };
+        let decision = Decision::Would { policy: "stale".into(), lock, method: Method::Release };
+        see(&Event::Policy { at: NOW, decision: &decision });
         see(&Event::Lost { at: NOW, count: 17 });
     }
 
@@ -332,7 +350,7 @@ mod tests {
         with_all(|event| write(event, format, &fixture::options(), &mut *out.borrow_mut()).unwrap());
         let text = String::from_utf8(out.into_inner()).unwrap();
         fixture::assert_harmless(&text);
-        assert_eq!(text.lines().count(), 8);
+        assert_eq!(text.lines().count(), 9);
         text
     }
 
@@ -345,15 +363,16 @@ mod tests {
         check(
             Format::Text,
             expect![[r#"
-            2026-11-22T03:12:07.123Z granted      posix write 0-9 file fe:00:42 by pid 4711 (lock\u{202e}er\n), waited 1 s
-            2026-11-22T03:12:07.123Z released     posix write 0-9 /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted) by pid 4711 (lock\u{202e}er\n), waited 1 s, held for 7 ms
-            2026-11-22T03:12:07.123Z process-exit pid 4711 (locker) exited with code 3
-            2026-11-22T03:12:07.123Z ORPHANED     f3k9-27qd /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted), taken by 4711 \x1b]0;x\x07\r\xfe, SIGTERM, held by 4720 \x1b]0;x\x07\r\xfe fd 9, 1 waiting (4800 \x1b]0;x\x07\r\xfe) for 42 s. Next: lockwatch explain f3k9-27qd
-            2026-11-22T03:12:07.123Z HOT          f3k9-27qd /etc/aim/aim_lock.conf, taken by 4711 locksmith, SIGKILL, held by 4720 sleep fd 9, 1 waiting (4800 updater) for 42 s. Next: lockwatch explain f3k9-27qd
-            2026-11-22T03:12:07.123Z CLEARED      f3k9-27qd /etc/aim/aim_lock.conf after 2 min
-            2026-11-22T03:12:07.123Z ALL CLEAR    no hot lock is left
-            2026-11-22T03:12:07.123Z LOST         17 events: what stands above may be incomplete, looking again
-        "#]],
+                2026-11-22T03:12:07.123Z granted      posix write 0-9 file fe:00:42 by pid 4711 (lock\u{202e}er\n), waited 1 s
+                2026-11-22T03:12:07.123Z released     posix write 0-9 /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted) by pid 4711 (lock\u{202e}er\n), waited 1 s, held for 7 ms
+                2026-11-22T03:12:07.123Z process-exit pid 4711 (locker) exited with code 3
+                2026-11-22T03:12:07.123Z ORPHANED     f3k9-27qd /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted), taken by 4711 \x1b]0;x\x07\r\xfe, SIGTERM, held by 4720 \x1b]0;x\x07\r\xfe fd 9, 1 waiting (4800 \x1b]0;x\x07\r\xfe) for 42 s. Next: lockwatch explain f3k9-27qd
+                2026-11-22T03:12:07.123Z HOT          f3k9-27qd /etc/aim/aim_lock.conf, taken by 4711 locksmith, SIGKILL, held by 4720 sleep fd 9, 1 waiting (4800 updater) for 42 s. Next: lockwatch explain f3k9-27qd
+                2026-11-22T03:12:07.123Z CLEARED      f3k9-27qd /etc/aim/aim_lock.conf after 2 min
+                2026-11-22T03:12:07.123Z ALL CLEAR    no hot lock is left
+                2026-11-22T03:12:07.123Z POLICY       stale: would clear f3k9-27qd (/tmp/a\nb\x1b[2J\u{202e}\xff"\\) by release, and does not: stage observe
+                2026-11-22T03:12:07.123Z LOST         17 events: what stands above may be incomplete, looking again
+            "#]],
         );
     }
 
@@ -364,7 +383,7 @@ mod tests {
             .map(|line| {
                 let event: serde_json::Value = serde_json::from_str(line).unwrap();
                 let keys: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-                assert_eq!(keys.len(), 9, "{keys:?}");
+                assert_eq!(keys.len(), 10, "{keys:?}");
                 let get = |path| event.pointer(path).cloned().unwrap_or_default();
                 let ns = (get("/waited_ns"), get("/held_ns"), get("/lost"));
                 format!(
@@ -386,6 +405,7 @@ mod tests {
             "hot" 10010672 null 42000000000 null null
             "cleared" 10010672 null null 120000000000 null
             "all_clear" null null null null null
+            "policy" null null null null null
             "lost" null null null null 17"#]]
         .assert_eq(&short.join("\n"));
     }

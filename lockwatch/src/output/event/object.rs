@@ -3,6 +3,7 @@
 use lockwatch_core::{
     lock::{FileId, Kind, Mode, Range},
     observation::FileSeen,
+    policy::Decision,
 };
 use serde::Serialize;
 
@@ -20,6 +21,7 @@ pub(crate) struct Object<'a> {
     waited_ns: Option<u64>,
     held_ns: Option<u64>,
     lost: Option<u64>,
+    policy: Option<PolicyObject<'a>>,
     history: Option<Vec<MomentObject<'a>>>,
 }
 
@@ -28,6 +30,24 @@ pub(crate) struct Object<'a> {
 enum AnyLock<'a> {
     Short(Box<ShortLock<'a>>),
     Full(Box<LockObject<'a>>),
+}
+
+/// What a policy does or says.
+#[derive(Serialize)]
+struct PolicyObject<'a> {
+    name: &'a str,
+    decision: &'static str,
+    id: Option<&'a str>,
+    file: Option<&'a str>,
+    words: String,
+}
+
+impl<'a> PolicyObject<'a> {
+    fn new(decision: &'a Decision) -> Self {
+        let (lock, words) = (decision.lock(), decision.words());
+        let (id, file) = (lock.map(|lock| lock.id.0.as_str()), lock.map(|lock| lock.file.as_str()));
+        Self { name: decision.policy(), decision: decision.name(), id, file, words }
+    }
 }
 
 /// The line for an event.
@@ -42,6 +62,7 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         waited_ns: None,
         held_ns: None,
         lost: None,
+        policy: None,
         history: None,
     };
     match *event {
@@ -65,6 +86,7 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
             object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
             object.held_ns = lock.acquired_at.map(|since| nanos(at.since(since)));
         }
+        Event::Policy { decision, .. } => object.policy = Some(PolicyObject::new(decision)),
         Event::Lost { count, .. } => object.lost = Some(count),
         Event::AllClear { .. } | Event::Watching { .. } => {}
     }
