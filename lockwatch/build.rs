@@ -20,6 +20,7 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?);
     let root = here.parent().context("the package has no workspace around it")?;
+    println!("cargo:rustc-env=LOCKWATCH_AYA={}", version_of("aya", &root.join("Cargo.lock"))?);
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("lockwatch.bpf.o");
 
     if env::var_os("LOCKWATCH_SKIP_BPF").is_some_and(|v| !v.is_empty() && v != "0") {
@@ -35,6 +36,15 @@ fn main() -> Result<()> {
             stub(&out, &found.to_string())
         }
     }
+}
+
+/// Which version of a package the workspace is locked to.
+fn version_of(package: &str, lock: &Path) -> Result<String> {
+    println!("cargo:rerun-if-changed={}", lock.display());
+    let text = fs::read_to_string(lock).with_context(|| format!("read {}", lock.display()))?;
+    let after = text.split_once(&format!("name = \"{package}\"\nversion = \"")).map(|(_, after)| after);
+    let version = after.and_then(|after| after.split('"').next());
+    Ok(version.with_context(|| format!("{} has no {package}", lock.display()))?.to_owned())
 }
 
 /// A toolchain that is there and fails is an error: a stub would hide it.

@@ -92,6 +92,15 @@ impl Listener {
         Ok(listener)
     }
 
+    /// The socket, for somebody who accepts in a way of his own.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for another descriptor.
+    pub fn socket(&self) -> std::io::Result<UnixListener> {
+        self.socket.try_clone()
+    }
+
     /// Accepts, and has `command` make a process of each connection, which becomes its stdin, until it cannot any more.
     /// When there is no room left, those who connect wait in the queue.
     ///

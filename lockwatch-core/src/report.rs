@@ -9,6 +9,7 @@ use crate::{
     process::Process,
     text::Text,
     time::Timestamp,
+    timeline::Moment,
 };
 
 /// The answer to "who holds what": every lock with its people and its verdict, hot first, then orphaned, then by
@@ -121,6 +122,8 @@ pub struct LockReport {
     pub deadlock: bool,
     /// Why the verdict is what it is: sentences a human can check.
     pub evidence: Vec<String>,
+    /// What has happened to it, oldest first, as far as somebody has watched; the table leaves it empty.
+    pub history: Vec<Moment>,
 }
 
 /// One thing that keeps a lock alive.

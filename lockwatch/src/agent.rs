@@ -5,9 +5,11 @@
 
 #![allow(dead_code, reason = "its rooms are being built")]
 
+pub mod doors;
 pub mod herald;
 pub mod hub;
 pub mod manager;
+pub mod metrics;
 pub mod numbers;
 pub mod privileges;
 pub mod reload;
@@ -18,13 +20,14 @@ use std::{path::Path, thread};
 
 use anyhow::{Context, Result, bail};
 use lockwatch_config::{Agent, Layers};
+use lockwatch_control::listen;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
 
-use self::{herald::Herald, hub::Door, state::State};
+use self::{doors::Doors, herald::Herald, hub::Door, state::State};
 use crate::{engine::Engine, exit::Exit, request::AgentRequest, sources::bpf::load::Purpose};
 
 /// How many turns in a row may fail before it is better to end, and to be started anew.
@@ -43,14 +46,14 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
     let mut hangup = signal(SignalKind::hangup())?;
     let config = request.layers.read()?.config;
     let herald = Herald::of(config.agent.log, &request.options)?;
-    let doors = Doors::bind(&config.agent)?;
+    let doors = bind(&config.agent)?;
     let (hub, door) = hub::open();
     let engine = Engine::start(Purpose::Agent, state::sizes(&config), state::settings(&config), Path::new("/proc"))?;
     let needs_perf = engine.probes() == "tracepoint";
     let mut state = State::new(engine, hub, herald, config);
     privileges::drop(needs_perf, || state.look().map(drop))?;
     state.look().context("look for the first time")?;
-    let doors = doors.open(door)?;
+    let doors = open(doors, door)?;
     state.is_ready();
     manager::ready(&state.words());
     let mut failures = 0;
@@ -101,32 +104,32 @@ fn reload(state: &mut State, layers: &Layers) {
     manager::ready(&words);
 }
 
-/// The places where others are answered, bound while that is still allowed.
-struct Doors {}
-
-/// A thread that serves them.
+/// A thread that serves the doors.
 struct Served {
     end: oneshot::Sender<()>,
     thread: thread::JoinHandle<Result<()>>,
 }
 
-impl Doors {
-    fn bind(_config: &Agent) -> Result<Self> {
-        Ok(Self {})
-    }
+/// Makes the doors, while that is still allowed.
+fn bind(config: &Agent) -> Result<Doors> {
+    let group = |name: &String| {
+        listen::group(name)?.with_context(|| format!("there is no group {name} (agent.api_socket_group)"))
+    };
+    let group = config.api_socket_group.as_ref().map(group).transpose()?;
+    let most = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
+    Doors::bind(config.listen, &config.api_socket, group, config.api_on_tcp, most)
+}
 
-    fn open(self, door: Door) -> Result<Served> {
-        let (end, ended) = oneshot::channel();
-        let thread = thread::Builder::new().name("doors".to_owned()).spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the doors")?;
-            runtime.block_on(async {
-                let _ = ended.await;
-                drop(door);
-            });
-            Ok(())
-        });
-        Ok(Served { end, thread: thread.context("start the thread of the doors")? })
-    }
+/// Opens them.
+fn open(doors: Doors, door: Door) -> Result<Served> {
+    let (end, ended) = oneshot::channel::<()>();
+    let thread = thread::Builder::new().name("doors".to_owned()).spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the doors")?;
+        runtime.block_on(doors.serve(door, async {
+            let _ = ended.await;
+        }))
+    });
+    Ok(Served { end, thread: thread.context("start the thread of the doors")? })
 }
 
 impl Served {

@@ -277,24 +277,6 @@ impl Engine {
         self.losses.resyncs()
     }
 
-    /// What the probes have counted.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not answer.
-    pub fn stats(&self) -> Result<Stats> {
-        self.bpf.stats()
-    }
-
-    /// How many locks and waits there are: one walk, and no look.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not answer.
-    pub fn census(&mut self) -> Result<Census> {
-        self.bpf.census()
-    }
-
     /// Has every lock operation told, or no longer. Only an agent's engine can.
     ///
     /// # Errors
@@ -317,6 +299,24 @@ impl Engine {
     /// How the probes are attached.
     pub fn probes(&self) -> &'static str {
         self.bpf.attached().map_or("", |(way, _)| way)
+    }
+
+    /// What the probes have counted.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn stats(&self) -> Result<Stats> {
+        self.bpf.stats()
+    }
+
+    /// How many locks there are, and who waits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn census(&mut self) -> Result<Census> {
+        self.bpf.census()
     }
 
     /// How many locks the table has.

@@ -71,6 +71,7 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
         hot: false,
         deadlock: false,
         evidence: Vec::new(),
+        history: Vec::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What tests hold in their hands; `lib.rs` names it.
 
+pub(crate) mod agent;
+pub(crate) mod bpf_objects;
 pub(crate) mod case;
 pub(crate) mod control_group;
 pub(crate) mod door;

@@ -18,6 +18,8 @@ pub mod soak;
 pub mod sys;
 
 pub use harness::{
+    agent::HostAgent,
+    bpf_objects::{BpfObject, bpf_objects},
     case::{case_of, keeper, person},
     control_group::{ControlGroup, Hierarchy},
     door::{Caller, Door, User},

@@ -49,6 +49,7 @@ fn lock(name: &str, deadlock: bool, holders: &[u32], waiters: &[u32]) -> LockRep
         hot: false,
         deadlock,
         evidence: Vec::new(),
+        history: Vec::new(),
     }
 }
 

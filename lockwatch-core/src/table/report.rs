@@ -95,6 +95,7 @@ impl Table {
             hot,
             deadlock: queue.deadlock,
             evidence,
+            history: Vec::new(),
         }
     }
 

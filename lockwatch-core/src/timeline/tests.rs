@@ -47,6 +47,7 @@ fn lock(id: &str, taker: Arc<Process>, holders: &[u32]) -> LockReport {
         hot: false,
         deadlock: false,
         evidence: Vec::new(),
+        history: Vec::new(),
     }
 }
 

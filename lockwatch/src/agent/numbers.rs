@@ -8,6 +8,8 @@ use lockwatch_core::{
     time::Timestamp,
 };
 
+use crate::sources::bpf::stats::{Census, Stats};
+
 /// Everything that `/metrics` shows, at one moment.
 #[derive(Clone, Debug)]
 pub struct Numbers {
@@ -15,10 +17,16 @@ pub struct Numbers {
     pub at: Timestamp,
     /// How the probes are attached: `tp_btf`, `raw_tracepoint`, `tracepoint`.
     pub probes: &'static str,
+    /// What the probes have counted.
+    pub kernel: Stats,
+    /// How many locks there are, by the kernel's own list.
+    pub census: Census,
     /// What the last look has shown.
     pub judged: Judged,
     /// How many orphans were reported since the start, by the contract's name of their cause.
     pub detected: BTreeMap<&'static str, u64>,
+    /// How many locks were cleared, or were meant to be, by method and outcome, as the audit log has it.
+    pub clears: BTreeMap<(String, String), u64>,
     /// How many looks were made because something was lost, by reason.
     pub resyncs: BTreeMap<&'static str, u64>,
     /// When the last of them was.

@@ -177,7 +177,7 @@ impl State {
         while let Some(ask) = next {
             match ask {
                 Ask::Look(asker) => askers.push(asker),
-                Ask::Numbers(asker) => drop(asker.send(Ok(self.numbers()))),
+                Ask::Numbers(asker) => drop(asker.send(self.numbers().map_err(|error| format!("{error:#}")))),
                 Ask::Operations(asker) => drop(asker.send(self.trace())),
             }
             next = self.hub.asked.try_recv().ok();
@@ -242,18 +242,21 @@ impl State {
         manager::alive();
     }
 
-    fn numbers(&self) -> Numbers {
-        Numbers {
+    fn numbers(&mut self) -> Result<Numbers> {
+        Ok(Numbers {
             at: Clock::read().now(),
             probes: self.engine.probes(),
+            kernel: self.engine.stats()?,
+            census: self.engine.census()?,
             judged: self.judged.clone(),
+            clears: BTreeMap::new(),
             detected: self.detected.clone(),
             resyncs: self.engine.resyncs().by_reason.clone(),
             last_resync: self.engine.resyncs().last,
             exact: self.engine.is_exact(),
             reloaded: self.reloaded,
             process: self.process,
-        }
+        })
     }
 
     fn trace(&mut self) -> Result<(), String> {

@@ -2,6 +2,7 @@
 //!
 //! Nothing is built in memory: a hundred thousand locks cost what writing them costs.
 
+mod history;
 mod lock_file;
 mod parts;
 mod people;
@@ -14,13 +15,15 @@ use lockwatch_core::{
     observation::FileSeen,
     report::{Host, LockReport, Report, SourceStatus},
     text::Text,
+    timeline::Moment,
 };
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
+    history::MomentObject,
     lock_file::LockFileObject,
     parts::{At, RangeObject, rfc3339},
-    people::{Acquirer, Named, ProcessObject},
+    people::{Acquirer, AnyProcess, Named, ProcessObject},
 };
 use self::{
     parts::{Base64, Seq, Shown, lost},
@@ -117,10 +120,18 @@ pub(crate) struct LockObject<'a> {
     hot: bool,
     deadlock: bool,
     evidence: &'a [String],
+    /// Only of somebody who watches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<MomentObject<'a>>,
 }
 
 impl<'a> LockObject<'a> {
     pub(crate) fn new(lock: &'a LockReport) -> Self {
+        Self::with_history(lock, &lock.history)
+    }
+
+    /// The same with a history that is kept elsewhere.
+    pub(crate) fn with_history(lock: &'a LockReport, history: &'a [Moment]) -> Self {
         Self {
             id: &lock.id.0,
             kind: lock.kind.name(),
@@ -138,6 +149,7 @@ impl<'a> LockObject<'a> {
             hot: lock.hot,
             deadlock: lock.deadlock,
             evidence: &lock.evidence,
+            history: history.iter().map(MomentObject::new).collect(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use lockwatch_core::{
     lockfile::LockFile,
     report::{LockReport, Report},
+    timeline::Moment,
 };
 
 use super::{
@@ -30,14 +31,28 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
         to_json(&Document { report, locks: rows, lock_file: None }, out)?;
         return writeln!(out);
     }
-    let mut frame = Vec::new();
-    push_json(&Document { report, locks: Vec::new(), lock_file: None }, &mut frame)?;
-    // The rows are the document's last member, so it ends with their brackets.
-    let (head, tail) = frame.split_at(frame.len() - b"]}".len());
-    out.write_all(head)?;
+    let (head, tail) = frame(report)?;
+    out.write_all(&head)?;
     write_rows(&rows, out)?;
-    out.write_all(tail)?;
-    writeln!(out)
+    out.write_all(&tail)
+}
+
+/// What stands before the rows of a document, and what behind them.
+pub fn frame(report: &Report) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut head = Vec::new();
+    push_json(&Document { report, locks: Vec::new(), lock_file: None }, &mut head)?;
+    // The rows are the document's last member, so it ends with their brackets.
+    let mut tail = head.split_off(head.len() - b"]}".len());
+    tail.push(b'\n');
+    Ok((head, tail))
+}
+
+/// Puts one row behind others.
+pub fn push_row(lock: &LockReport, history: &[Moment], first: bool, text: &mut Vec<u8>) -> io::Result<()> {
+    if !first {
+        text.push(b',');
+    }
+    push_json(&LockObject::with_history(lock, history), text)
 }
 
 /// Prints the document of a file that carries no lock, and what it is instead.
@@ -81,10 +96,7 @@ fn write_rows(rows: &[&LockReport], out: &mut impl Write) -> io::Result<()> {
 fn put_into_words(rows: &[&LockReport], mut text: Vec<u8>) -> io::Result<Vec<u8>> {
     text.clear();
     for (i, row) in rows.iter().enumerate() {
-        if i > 0 {
-            text.push(b',');
-        }
-        push_json(&LockObject::new(row), &mut text)?;
+        push_row(row, &row.history, i == 0, &mut text)?;
     }
     Ok(text)
 }

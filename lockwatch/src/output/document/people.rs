@@ -92,6 +92,16 @@ impl<'a> Acquirer<'a> {
     }
 }
 
+/// A process, as far as it is known.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum AnyProcess<'a> {
+    /// All of it.
+    Full(Box<Acquirer<'a>>),
+    /// Number and name.
+    Named(Named<'a>),
+}
+
 #[derive(Serialize)]
 pub(crate) struct ExitObject<'a> {
     code: Option<u8>,
@@ -119,7 +129,7 @@ impl<'a> Named<'a> {
 }
 
 impl<'a> ExitObject<'a> {
-    fn new(exit: &'a Exit) -> Self {
+    pub(crate) fn new(exit: &'a Exit) -> Self {
         match exit {
             Exit::Code(code) => {
                 Self { code: Some(*code), signal: None, sender: None, oom: false, core_dumped: false, raised_by: None }

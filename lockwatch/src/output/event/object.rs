@@ -7,12 +7,11 @@ use lockwatch_core::{
     observation::FileSeen,
     process::Origin,
     text::Text,
-    timeline::Moment,
 };
 use serde::Serialize;
 
 use super::{Event, longest_wait, nanos};
-use crate::output::document::{Acquirer, At, FileObject, LockObject, Named, RangeObject};
+use crate::output::document::{Acquirer, AnyProcess, At, FileObject, LockObject, MomentObject, Named, RangeObject};
 
 /// One line.
 #[derive(Serialize)]
@@ -54,37 +53,11 @@ impl<'a> Group<'a> {
     }
 }
 
-/// One thing that has happened to the lock.
-#[derive(Serialize)]
-struct MomentObject<'a> {
-    at: At,
-    event: &'static str,
-    process: Option<AnyProcess<'a>>,
-    waited_ns: Option<u64>,
-}
-
-impl<'a> MomentObject<'a> {
-    fn new(moment: &'a Moment) -> Self {
-        let process = moment.who.as_deref().map(|who| match &who.comm {
-            Some(comm) => AnyProcess::Named(Named::new(who.id.pid, comm)),
-            None => AnyProcess::Full(Box::new(Acquirer::new(who))),
-        });
-        Self { at: At(moment.at), event: moment.what.name(), process, waited_ns: moment.waited.map(nanos) }
-    }
-}
-
 #[derive(Serialize)]
 #[serde(untagged)]
 enum AnyLock<'a> {
     Short(Box<ShortLock<'a>>),
     Full(Box<LockObject<'a>>),
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum AnyProcess<'a> {
-    Full(Box<Acquirer<'a>>),
-    Named(Named<'a>),
 }
 
 /// The line for an event.

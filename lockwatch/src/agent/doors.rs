@@ -1,0 +1,198 @@
+//! Where people and programs come to ask: HTTP on TCP for Prometheus and browsers, on a unix socket for lockwatch itself.
+//! Nothing here changes anything: there is no route that does.
+//!
+//! A door is for anybody, and the agent must live: so there is a limit for everything. Connections, the length of a
+//! request's head, the time it takes to come, the time until the next one, and how long a client may not read.
+
+mod answer;
+mod connection;
+mod events;
+mod host;
+mod locks;
+mod patient;
+mod routes;
+
+use std::{
+    fs::DirBuilder,
+    future::{Future, pending},
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use lockwatch_control::listen::Listener;
+use lockwatch_core::text::Text;
+use tokio::{
+    net::{TcpListener as TcpDoor, UnixListener as UnixDoor},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{hub::Door, metrics::DoorNumbers};
+
+/// How long open answers have to end when the agent does.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long nobody is let in after that failed: this host is short of something, which does not pass at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Doors that are there, but not yet open.
+#[derive(Debug)]
+pub struct Doors {
+    tcp: Option<TcpListener>,
+    unix: Listener,
+    api_on_tcp: bool,
+    max_connections: usize,
+}
+
+/// By which door somebody came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From this host or another; nobody knows who it is.
+    Tcp,
+    /// From this host, as root or a member of the socket's group: the kernel has let nobody else in.
+    Unix,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct House {
+    door: Door,
+    api_on_tcp: bool,
+    /// This machine's name, as clients may call it.
+    name: String,
+    missed: AtomicU64,
+    turned_away_tcp: AtomicU64,
+    turned_away_unix: AtomicU64,
+    /// Whether the agent ends.
+    closing: watch::Receiver<bool>,
+}
+
+impl Doors {
+    /// Listens at both. Whoever connects from now on waits until [`Doors::serve`].
+    ///
+    /// The unix socket is for root and this group (0660), or for root alone (0600). Its directory is made if it is
+    /// missing; a socket that a dead agent has left is replaced. At most so many connections are served at once at each
+    /// door; whoever comes then is turned away.
+    ///
+    /// # Errors
+    ///
+    /// Somebody listens there already, or it may not be done.
+    pub fn bind(
+        tcp: Option<SocketAddr>,
+        unix: &Path,
+        group: Option<u32>,
+        api_on_tcp: bool,
+        max_connections: usize,
+    ) -> Result<Self> {
+        let listen = |address| TcpListener::bind(address).with_context(|| format!("listen at http://{address}"));
+        let tcp = tcp.map(listen).transpose()?;
+        if let Some(parent) = unix.parent() {
+            let shown = Text::new(parent.as_os_str().as_encoded_bytes());
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+            made.with_context(|| format!("make {shown}"))?;
+        }
+        let unix = Listener::bind(unix, group).context("open the agent's API socket")?;
+        Ok(Self { tcp, unix, api_on_tcp, max_connections })
+    }
+
+    /// Where the one on TCP is.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+    }
+
+    /// Answers until that has ended; open answers then have a moment. Needs a tokio runtime with its drivers on.
+    ///
+    /// # Errors
+    ///
+    /// The sockets are of no use to the runtime.
+    pub async fn serve(self, door: Door, ended: impl Future<Output = ()>) -> Result<()> {
+        let tcp = self.tcp.map(|tcp| tcp.set_nonblocking(true).and_then(|()| TcpDoor::from_std(tcp))).transpose();
+        let (tcp, unix) = (tcp.context("serve on TCP")?, self.unix.socket().context("serve on the API socket")?);
+        let unix =
+            unix.set_nonblocking(true).and_then(|()| UnixDoor::from_std(unix)).context("serve on the API socket")?;
+        let (close, closing) = watch::channel(false);
+        let house = Arc::new(House {
+            door,
+            api_on_tcp: self.api_on_tcp,
+            name: host::own_name(),
+            missed: AtomicU64::new(0),
+            turned_away_tcp: AtomicU64::new(0),
+            turned_away_unix: AtomicU64::new(0),
+            closing,
+        });
+        let room = || Arc::new(Semaphore::new(self.max_connections));
+        let (tcp_room, unix_room) = (room(), room());
+        let mut open = JoinSet::new();
+        let mut ended = pin!(ended);
+        loop {
+            let failed = tokio::select! {
+                () = &mut ended => break,
+                accepted = accept(tcp.as_ref()) => match (accepted, Arc::clone(&tcp_room).try_acquire_owned()) {
+                    (Ok(stream), Ok(place)) => {
+                        open.spawn(connection::serve(stream, Way::Tcp, Arc::clone(&house), place));
+                        None
+                    }
+                    (Ok(_), Err(_)) => turn_away(&house.turned_away_tcp),
+                    (Err(error), _) => Some(error),
+                },
+                accepted = unix.accept() => match (accepted, Arc::clone(&unix_room).try_acquire_owned()) {
+                    (Ok((stream, _)), Ok(place)) => {
+                        open.spawn(connection::serve(stream, Way::Unix, Arc::clone(&house), place));
+                        None
+                    }
+                    (Ok(_), Err(_)) => turn_away(&house.turned_away_unix),
+                    (Err(error), _) => Some(error),
+                },
+                Some(_) = open.join_next() => None,
+            };
+            if let Some(error) = failed {
+                log::warn!("let somebody in: {error}");
+                sleep(PAUSE).await;
+            }
+        }
+        drop((tcp, unix));
+        let _ = close.send(true);
+        let _ = timeout(GRACE, async { while open.join_next().await.is_some() {} }).await;
+        Ok(())
+    }
+}
+
+impl House {
+    fn numbers(&self) -> DoorNumbers {
+        DoorNumbers {
+            missed: self.missed.load(Ordering::Relaxed),
+            turned_away_tcp: self.turned_away_tcp.load(Ordering::Relaxed),
+            turned_away_unix: self.turned_away_unix.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Comes back when the agent ends.
+async fn closed(mut closing: watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+async fn accept(tcp: Option<&TcpDoor>) -> io::Result<tokio::net::TcpStream> {
+    match tcp {
+        Some(tcp) => Ok(tcp.accept().await?.0),
+        None => pending().await,
+    }
+}
+
+/// The connection is closed when its stream is dropped.
+fn turn_away(counter: &AtomicU64) -> Option<io::Error> {
+    counter.fetch_add(1, Ordering::Relaxed);
+    None
+}
+
+#[cfg(test)]
+mod tests;
