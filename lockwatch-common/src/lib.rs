@@ -7,13 +7,19 @@
 
 mod layout;
 mod records;
-pub mod stats;
+mod stats;
+mod switch;
 mod tables;
 mod wire;
 
 pub use layout::{Layout, TraceLayout};
-pub use records::{DeathRecord, FdRecord, KeeperRecord, LockRecord, NameRecord, RECORD_DEATH, RECORD_LOCK, WalkRecord};
-pub use tables::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter, cursor, process_flag};
+pub use records::{
+    DeathRecord, FdRecord, KeeperRecord, LockRecord, NameRecord, RECORD_DEATH, RECORD_LOCK, RECORD_THROTTLE,
+    ThrottleRecord, WalkRecord,
+};
+pub use stats::{BUCKETS, Counters, KINDS, bucket, counter};
+pub use switch::{Beat, Switch};
+pub use tables::{BudgetValue, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, cursor, process_flag};
 pub use wire::Wire;
 
 /// Length of the kernel's command names: TASK_COMM_LEN (include/linux/sched.h).
@@ -122,4 +128,8 @@ pub mod mode {
     pub const TRACE: u32 = 1;
     /// Some file systems may keep locks to themselves: the map `REMOTE` has their devices.
     pub const REMOTE: u32 = 2;
+    /// Durations are counted: an agent's metrics tell them.
+    pub const TIME: u32 = 4;
+    /// Whether every lock operation goes to the ring is told by [`crate::Switch`], and may change.
+    pub const SWITCHED: u32 = 8;
 }

@@ -6,6 +6,8 @@ use crate::{COMM_LEN, LockKey, ProcessKey, ProcessValue, wire::wire};
 pub const RECORD_LOCK: u32 = 1;
 /// A [`DeathRecord`] stands in the ring.
 pub const RECORD_DEATH: u32 = 2;
+/// A [`ThrottleRecord`] stands in the ring.
+pub const RECORD_THROTTLE: u32 = 3;
 
 /// Something happened to a lock.
 #[repr(C)]
@@ -47,6 +49,20 @@ pub struct DeathRecord {
     pub process: ProcessKey,
     /// All that is known of it.
     pub value: ProcessValue,
+}
+
+/// From here on events of a control group are left out of the trace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ThrottleRecord {
+    /// [`RECORD_THROTTLE`].
+    pub record: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// When, in nanoseconds since boot.
+    pub at_ns: u64,
+    /// The group's number; 0 for all that found no room in the table of groups.
+    pub cgroup: u64,
 }
 
 /// One granted lock or one of its waiters, as the walk met it.
@@ -161,6 +177,7 @@ wire! {
     KeeperRecord 80;
     LockRecord 104;
     DeathRecord 192;
+    ThrottleRecord 24;
     WalkRecord 104;
     FdRecord 80;
 }

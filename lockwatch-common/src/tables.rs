@@ -114,6 +114,8 @@ pub mod process_flag {
     pub const EXECED: u32 = 2;
     /// The OOM killer chose it.
     pub const OOM: u32 = 4;
+    /// It has taken a lock itself.
+    pub const LOCKER: u32 = 8;
 }
 
 /// Where a walk stands between two runs.
@@ -154,30 +156,18 @@ pub mod cursor {
     pub const NO_ANCHOR: u32 = 5;
 }
 
-/// Indices of the per-CPU counters.
-pub mod counter {
-    /// Granted at once or after a wait, by kind (five).
-    pub const ACQUIRED: u32 = 0;
-    /// Released, by kind.
-    pub const RELEASED: u32 = 5;
-    /// Refused, by kind.
-    pub const REFUSED: u32 = 10;
-    /// Blocked, by kind.
-    pub const CONTENDED: u32 = 15;
-    /// Records that found no room in the ring.
-    pub const RING_LOST: u32 = 20;
-    /// Inserts that found the table of held locks full.
-    pub const HELD_FULL: u32 = 21;
-    /// Inserts that found the table of processes full.
-    pub const PROCESSES_FULL: u32 = 22;
-    /// Inserts that found the table of waits full.
-    pub const WAITS_FULL: u32 = 23;
-    /// Places that the search for hidden holders did not look through to the end.
-    pub const SEARCH_CUT: u32 = 24;
-    /// How many there are.
-    pub const COUNT: u32 = 25;
-    /// How many kinds each of the first four has.
-    pub const KINDS: u32 = 5;
+/// How many events of one control group a second are traced.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetValue {
+    /// Which second since boot `used` is of.
+    pub second: u64,
+    /// How many there were in it.
+    pub used: i64,
+    /// The last second in which some were left out; 0 if never.
+    pub over: u64,
+    /// How many were left out since the entry was made.
+    pub left_out: i64,
 }
 
 wire! {
@@ -187,4 +177,5 @@ wire! {
     WaitValue 72;
     ProcessValue 168;
     Cursor 48;
+    BudgetValue 32;
 }

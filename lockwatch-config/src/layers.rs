@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockwatch_core::{policy::Policy, text::Text};
+use lockwatch_core::{
+    policy::{Action, Policy, Stage},
+    text::Text,
+};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::{
@@ -183,6 +186,20 @@ fn settle(sayings: Sayings, files: Vec<PathBuf>) -> Result<Effective, Problems> 
         config.policies.push(policy);
         of_policies.push((origin, origins));
     }
+    for (policy, (origin, _)) in config.policies.iter().zip(&of_policies) {
+        let acts = policy.action == Action::Clear && policy.stage != Stage::Observe;
+        if acts && config.control.approvals > 1 {
+            let words =
+                "two people must confirm a clear (control.approvals), and a policy is none: say stage = \"observe\"";
+            problems.push(Problem::at(origin, words));
+        }
+    }
+    // Files in the order in which they were read, each from its top; then variables and flags.
+    problems.sort_by_key(|problem| match &problem.origin {
+        Some(Origin::File { path, line }) => (files.iter().position(|file| file == path).unwrap_or(0), *line),
+        Some(Origin::Variable(_) | Origin::Flag(_)) => (usize::MAX, None),
+        Some(Origin::Default) | None => (0, None),
+    });
     match problems.is_empty() {
         true => Ok(Effective::new(config, files, origins, of_policies.into_iter().map(|(_, all)| all).collect())),
         false => Err(Problems(problems)),

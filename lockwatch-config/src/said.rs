@@ -26,7 +26,7 @@ pub(crate) struct Sayings {
     pub(crate) said: Vec<Said>,
     /// Of each policy, with where it begins.
     pub(crate) policies: Vec<(Origin, Vec<Said>)>,
-    /// What is wrong with it, by line.
+    /// What is wrong with it.
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -41,13 +41,7 @@ pub(crate) fn parse(path: &Path, text: &str, keys: &[&str], policy_keys: &[&str]
             reader.sayings.problems.push(Problem::at(&origin, error.message()));
         }
     }
-    let mut sayings = reader.sayings;
-    // The parser sorts keys by name.
-    sayings.problems.sort_by_key(|problem| match problem.origin {
-        Some(Origin::File { line, .. }) => line,
-        _ => None,
-    });
-    sayings
+    reader.sayings
 }
 
 struct Reader<'a> {

@@ -1,6 +1,19 @@
-//! Standing orders: which orphaned locks are to be told of or cleared without a human, as data.
+//! Standing orders: which orphaned locks are to be told of or cleared without a human, and what comes of them, as data.
+//!
+//! [`Orders`] decides and remembers; somebody else carries out ([`Decision::Clear`]) and says how it ended ([`Outcome`]).
+//! The rule above all others is that of [`crate::clear`]: when in doubt, do nothing more, and say why.
+
+mod decision;
+mod orders;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
+
+pub use self::{
+    decision::{Decision, Ended, Order, Outcome},
+    orders::{Now, Numbers, Orders},
+};
 
 use crate::{
     clear::{Method, fits},

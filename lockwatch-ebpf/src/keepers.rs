@@ -4,8 +4,10 @@ use lockwatch_common::{KeeperRecord, counter};
 
 use crate::{
     kernel::{Probed, at, peek},
-    maps::{WALK, WANTED, count},
-    sockets, tasks,
+    maps::{WALK, WANTED},
+    sockets,
+    tally::count,
+    tasks,
 };
 
 /// Where the search stands: what a find is told with.

@@ -9,7 +9,7 @@ use aya_ebpf::{
         generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns},
     },
 };
-use lockwatch_common::Layout;
+use lockwatch_common::{Beat, Layout, Switch, mode};
 
 /// Offsets of this kernel's fields, set at load.
 #[unsafe(no_mangle)]
@@ -18,6 +18,14 @@ static LAYOUT: Layout = Layout::UNRESOLVED;
 /// `lockwatch_common::mode` bits, set at load.
 #[unsafe(no_mangle)]
 static MODE: u32 = 0;
+
+/// How our own locks are known, set at load.
+#[unsafe(no_mangle)]
+static BEAT: Beat = Beat { inode: 0, device: 0, pid: 0 };
+
+/// What user space may change while we run.
+#[unsafe(no_mangle)]
+static mut SWITCH: Switch = Switch { trace_per_second: 0 };
 
 /// Reads one offset of [`LAYOUT`]. The map behind it is frozen, so the verifier knows the value as a constant, which
 /// it needs to know for typed pointers.
@@ -42,16 +50,42 @@ pub fn offset(field: usize) -> usize {
     unsafe { read_volatile(addr_of!(LAYOUT).byte_add(field).cast::<u32>()) as usize }
 }
 
-/// Whether every lock operation goes to the ring.
+/// Whether lock operations go to the ring, not only waits.
 #[inline(always)]
 pub fn tracing() -> bool {
-    mode() & lockwatch_common::mode::TRACE != 0
+    mode() & mode::TRACE != 0 || mode() & mode::SWITCHED != 0 && traced_per_second() != 0
+}
+
+/// How many of a control group's each second, if there is a limit.
+#[inline(always)]
+pub fn traced_per_second() -> u64 {
+    // SAFETY: a static; user space writes the whole word.
+    unsafe { read_volatile(addr_of!(SWITCH.trace_per_second)) }
+}
+
+/// Whether there may be a limit to it.
+#[inline(always)]
+pub fn may_throttle() -> bool {
+    mode() & mode::SWITCHED != 0
+}
+
+/// Whether durations are counted.
+#[inline(always)]
+pub fn timing() -> bool {
+    mode() & mode::TIME != 0
 }
 
 /// Whether some file system may keep locks to itself.
 #[inline(always)]
 pub fn remote_locks() -> bool {
-    mode() & lockwatch_common::mode::REMOTE != 0
+    mode() & mode::REMOTE != 0
+}
+
+/// Our own locks, and our own process.
+#[inline(always)]
+pub fn beat() -> Beat {
+    // SAFETY: a static.
+    unsafe { read_volatile(addr_of!(BEAT)) }
 }
 
 #[inline(always)]

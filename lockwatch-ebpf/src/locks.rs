@@ -9,10 +9,16 @@ use lockwatch_common::{
 };
 
 use crate::{
-    kernel::{Kernel, Probed, at, now, remote_locks, tracing},
-    maps::{EVENTS, HELD, LOCAL, REMOTE, WAITS, count},
-    tasks,
+    kernel::{Kernel, Probed, at, beat, now, remote_locks, timing, tracing},
+    maps::{EVENTS, HELD, LOCAL, REMOTE, WAITS},
+    tally::Tally,
+    tasks, trace,
 };
+
+/// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
+pub const NO_EXIST: u64 = 1;
+/// -EEXIST: there is.
+pub const EXISTS: i32 = -17;
 
 /// FILE_LOCK_DEFERRED (include/linux/filelock.h).
 const DEFERRED: i32 = 1;
@@ -62,59 +68,85 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
     if request.flags & fl::ACCESS != 0 {
         return;
     }
-    if remote_locks() && request.flags & fl::POSIX != 0 && request.flags & fl::CLOSE == 0 && is_remote(request) {
+    let Some(tally) = Tally::here() else { return };
+    if is_ours(request) {
+        tally.count(if request.lock.kind == kind::FLOCK { counter::BEAT_FLOCK } else { counter::BEAT_FCNTL });
+        return;
+    }
+    let posix = request.flags & fl::POSIX != 0 && request.flags & fl::CLOSE == 0;
+    if remote_locks() && posix && tracing() && is_remote(request) {
         let _ = LOCAL.insert(bpf_get_current_pid_tgid() as u32, 1, 0);
     }
-    let kind = if request.lock.kind < counter::KINDS { request.lock.kind } else { kind::LEASE };
     if request.ty == ty::UNLOCK {
-        on_unlock::<K>(request);
+        on_unlock::<K>(tally, request);
         return;
     }
     if ret != 0 && request.lock.kind == kind::FLOCK {
         // A conversion drops the old lock before it looks for conflicts (fs/locks.c flock_lock_inode, 6.18).
-        release(request);
+        release(tally, request);
     }
     match ret {
         0 => {
-            count(counter::ACQUIRED + kind);
-            grant::<K, C>(ctx, request);
-            match waited::<K>(request) {
-                Some(wait) => emit::<K>(request, what::GRANTED, now() - wait.since_ns),
-                None if tracing() => emit::<K>(request, what::ACQUIRED, 0),
-                None => {}
+            count_granted(tally, request);
+            grant::<K, C>(ctx, tally, request);
+            match waited::<K>(tally, request) {
+                Some((_, ns)) => emit::<K>(tally, request, what::GRANTED, ns),
+                None => trace_it::<K>(tally, request, what::ACQUIRED),
             }
         }
         DEFERRED => {
-            count(counter::CONTENDED + kind);
-            block::<K>(request);
+            tally.count(counter::CONTENDED + request.lock.kind);
+            block::<K>(tally, request);
         }
         _ => {
-            count(counter::REFUSED + kind);
+            tally.count(counter::REFUSED + request.lock.kind);
             // A wait that turns out to be part of a deadlock ends so (fs/locks.c posix_lock_inode, 6.18).
-            match waited::<K>(request) {
-                Some(wait) => emit::<K>(request, what::WAIT_ENDED, now() - wait.since_ns),
-                None if tracing() => emit::<K>(request, what::REFUSED, 0),
-                None => {}
+            match waited::<K>(tally, request) {
+                Some((_, ns)) => emit::<K>(tally, request, what::WAIT_ENDED, ns),
+                None => trace_it::<K>(tally, request, what::REFUSED),
             }
         }
     }
 }
 
+/// A heartbeat of ours, or the anchor of a walk.
+#[inline(always)]
+fn is_ours(request: &Request) -> bool {
+    request.lock.inode == beat().inode && request.lock.device == beat().device
+}
+
+#[inline(always)]
+fn count_granted(tally: Tally, request: &Request) {
+    tally.count(counter::ACQUIRED + 2 * request.lock.kind + (request.ty == ty::WRITE) as u32);
+}
+
 /// A close tells of every lock that the closer might have had: only one that is noted was there. That of an OFD lock
 /// comes as one of a POSIX lock, with the open file as its owner (fs/locks.c locks_remove_file, 6.18).
 #[inline(always)]
-fn on_unlock<K: Kernel>(request: &Request) {
+fn on_unlock<K: Kernel>(tally: Tally, request: &Request) {
     let mut request = *request;
-    let mut noted = release(&request);
-    if noted.is_none() && request.lock.kind == kind::POSIX && request.flags & fl::CLOSE != 0 {
+    let mut released = release(tally, &request);
+    if released.is_none() && request.lock.kind == kind::POSIX && request.flags & fl::CLOSE != 0 {
         request.lock.kind = kind::OFD;
-        noted = release(&request);
+        released = release(tally, &request);
     }
-    let Some((held, gone)) = noted else { return };
-    count(counter::RELEASED + request.lock.kind);
-    if tracing() || gone {
-        request.ty = held.ty;
-        emit::<K>(&request, what::RELEASED, 0);
+    if let Some(released) = released {
+        tell_release::<K>(tally, &request, &released);
+    }
+}
+
+#[inline(always)]
+fn tell_release<K: Kernel>(tally: Tally, request: &Request, released: &Released) {
+    let kind = request.lock.kind;
+    tally.count(counter::RELEASED + kind);
+    if timing() && released.since_ns != 0 {
+        tally.time(counter::HELD_FOR, counter::HELD_FOR_NS, kind, now() - released.since_ns);
+    }
+    let mut request = *request;
+    request.ty = released.ty;
+    match released.gone {
+        true => emit::<K>(tally, &request, what::RELEASED, 0),
+        false => trace_it::<K>(tally, &request, what::RELEASED),
     }
 }
 
@@ -122,29 +154,27 @@ fn on_unlock<K: Kernel>(request: &Request) {
 /// uses it only for a lease that is there.
 #[inline(always)]
 pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
-    count(counter::ACQUIRED + request.lock.kind);
-    grant::<K, C>(ctx, request);
+    let Some(tally) = Tally::here() else { return };
+    count_granted(tally, request);
+    grant::<K, C>(ctx, tally, request);
 }
 
 /// `break_lease_block`: somebody opens or truncates a file with a lease on it, and waits for the holder to give it up.
 /// `break_lease_unblock` ends the wait; who breaks a lease gets no lock (fs/locks.c __break_lease, 6.18).
 #[inline(always)]
 pub fn on_lease_wait<K: Kernel>(request: &Request) {
-    count(counter::CONTENDED + request.lock.kind);
-    block::<K>(request);
+    let Some(tally) = Tally::here() else { return };
+    tally.count(counter::CONTENDED + request.lock.kind);
+    block::<K>(tally, request);
 }
 
 /// `generic_delete_lease`: the owner gives it up. One that goes with its last descriptor, or that the kernel takes
 /// away, has no probe.
 #[inline(always)]
 pub fn on_lease_deleted<K: Kernel>(request: &Request) {
-    let Some((held, gone)) = release(request) else { return };
-    count(counter::RELEASED + request.lock.kind);
-    if tracing() || gone {
-        let mut request = *request;
-        request.ty = held.ty;
-        let request = &request;
-        emit::<K>(request, what::RELEASED, 0);
+    let Some(tally) = Tally::here() else { return };
+    if let Some(released) = release(tally, request) {
+        tell_release::<K>(tally, request, &released);
     }
 }
 
@@ -164,29 +194,30 @@ fn is_remote(request: &Request) -> bool {
 /// system keeps to itself. If the kernel keeps it, `posix_lock_inode` has come before.
 #[inline(always)]
 pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
+    let Some(tally) = Tally::here() else { return };
     if remote_locks() && is_remote(request) && LOCAL.remove(bpf_get_current_pid_tgid() as u32).is_err() {
         let mut request = *request;
         request.flags |= fl::REMOTE;
         match (ret, request.ty) {
-            (0, ty::UNLOCK) => emit::<K>(&request, what::RELEASED, 0),
-            (0, _) => emit::<K>(&request, what::ACQUIRED, 0),
-            (REFUSED, _) => emit::<K>(&request, what::REFUSED, 0),
+            (0, ty::UNLOCK) => trace_it::<K>(tally, &request, what::RELEASED),
+            (0, _) => trace_it::<K>(tally, &request, what::ACQUIRED),
+            (REFUSED, _) => trace_it::<K>(tally, &request, what::REFUSED),
             _ => {}
         }
         return;
     }
     if ret < 0
         && ret != RESTART
-        && let Some(wait) = end_wait()
+        && let Some((_, ns)) = end_wait(tally)
     {
-        emit::<K>(request, what::WAIT_ENDED, now() - wait.since_ns);
+        emit::<K>(tally, request, what::WAIT_ENDED, ns);
     }
 }
 
 /// Notes who took a lock. Each note is counted at a process of the table: a lock whose acquirer found no room there is
 /// not noted, so that user space sees it as one that nobody saw being taken, and asks for its acquirer's death.
 #[inline(always)]
-fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
+fn grant<K: Kernel, C: EbpfContext>(ctx: &C, tally: Tally, request: &Request) {
     let task = K::current();
     let process = tasks::key::<K>(task);
     let value = HeldValue { process, at_ns: now(), start: request.start, end: request.end, ty: request.ty, pad: 0 };
@@ -201,36 +232,54 @@ fn grant<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
                 return;
             }
             let noted = *held;
-            forget(&request.lock, &noted);
+            forget(tally, &request.lock, &noted);
         }
     }
-    if !tasks::note_locker::<K, C>(ctx, task, &process) {
+    if !tasks::note_locker::<K, C>(ctx, tally, task, &process) {
         return;
     }
-    if HELD.insert(request.lock, value, 0).is_err() {
-        count(counter::HELD_FULL);
-        tasks::drop_lock(&process);
+    match HELD.insert(request.lock, value, NO_EXIST) {
+        Ok(()) => tally.count(counter::HELD),
+        Err(error) => {
+            if error != EXISTS {
+                tally.count(counter::HELD_FULL);
+            } // else another thread with the same open file was quicker
+            tasks::drop_lock(tally, &process);
+        }
     }
 }
 
-/// Forgets a lock, if nothing of it is left. Says what was noted of it, and whether its acquirer is gone: then user
-/// space wants to know of the lock's end.
+/// A lock that is gone, as it was noted.
+struct Released {
+    /// When it was taken; 0 if nobody saw that, or if what was noted is still there.
+    since_ns: u64,
+    ty: u32,
+    /// Whether its acquirer is: then user space wants to know of the lock's end.
+    gone: bool,
+}
+
+/// Forgets a lock, if nothing of it is left. Says what was noted of it.
 #[inline(always)]
-fn release(request: &Request) -> Option<(HeldValue, bool)> {
+fn release(tally: Tally, request: &Request) -> Option<Released> {
     let ranged = request.lock.kind == kind::POSIX || request.lock.kind == kind::OFD;
     let whole = request.start == 0 && request.end >= OFFSET_MAX;
     let held = HELD.get_ptr_mut(request.lock)?;
     // SAFETY: a live value of a preallocated map, copied at once.
     let noted = unsafe { *held };
+    let mut released = Released { since_ns: noted.at_ns, ty: noted.ty, gone: false };
     if !ranged || whole || !owns_more(request) {
-        return Some((noted, forget(&request.lock, &noted)));
+        released.gone = forget(tally, &request.lock, &noted);
+        return Some(released);
     }
     if noted.start >= request.start && noted.end <= request.end {
         // Other ranges remain, taken at other times.
         // SAFETY: as above.
         unsafe { (*held).at_ns = 0 }
+    } else {
+        released.since_ns = 0;
     }
-    Some((noted, tasks::is_gone(&noted.process)))
+    released.gone = tasks::is_gone(&noted.process);
+    Some(released)
 }
 
 /// Whether the owner has another lock on this inode. The probe fires after the unlock, outside of the inode's lock:
@@ -262,13 +311,17 @@ fn owns_more(request: &Request) -> bool {
 
 /// Takes a note out of the table. Says whether the acquirer is gone.
 #[inline(always)]
-fn forget(lock: &LockKey, noted: &HeldValue) -> bool {
-    HELD.remove(lock).is_ok() && tasks::drop_lock(&noted.process)
+fn forget(tally: Tally, lock: &LockKey, noted: &HeldValue) -> bool {
+    if HELD.remove(lock).is_err() {
+        return false;
+    }
+    tally.uncount(counter::HELD);
+    tasks::drop_lock(tally, &noted.process)
 }
 
 /// Notes a wait, and tells user space: waits are rare and make locks hot.
 #[inline(always)]
-fn block<K: Kernel>(request: &Request) {
+fn block<K: Kernel>(tally: Tally, request: &Request) {
     let tid = bpf_get_current_pid_tgid() as u32;
     if let Some(wait) = WAITS.get_ptr(tid) {
         // SAFETY: a live value of a preallocated map.
@@ -276,7 +329,7 @@ fn block<K: Kernel>(request: &Request) {
         if is_for(&wait, request) {
             return; // woken and blocked again by the next in line, or begun again after a signal
         }
-        end_running_wait::<K>();
+        end_running_wait::<K>(tally);
     }
     let wait = WaitValue {
         lock: request.lock,
@@ -287,20 +340,27 @@ fn block<K: Kernel>(request: &Request) {
         ty: request.ty,
         flags: request.flags,
     };
-    if WAITS.insert(tid, wait, 0).is_err() {
-        count(counter::WAITS_FULL);
+    match WAITS.insert(tid, wait, NO_EXIST) {
+        Ok(()) => tally.count(counter::WAITS),
+        Err(_) => tally.count(counter::WAITS_FULL),
     }
-    emit::<K>(request, what::WAITING, 0);
+    emit::<K>(tally, request, what::WAITING, 0);
 }
 
-/// Takes the running thread's wait out of the table, if it has one.
+/// Takes the running thread's wait out of the table, if it has one. Says how long it was.
 #[inline(always)]
-fn end_wait() -> Option<WaitValue> {
+fn end_wait(tally: Tally) -> Option<(WaitValue, u64)> {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: a live value of a preallocated map, copied at once; only its own thread removes it.
     let wait = unsafe { *WAITS.get_ptr(tid)? };
-    let _ = WAITS.remove(tid);
-    Some(wait)
+    if WAITS.remove(tid).is_ok() {
+        tally.uncount(counter::WAITS);
+    }
+    let ns = now() - wait.since_ns;
+    if timing() {
+        tally.time(counter::WAITED, counter::WAITED_NS, wait.lock.kind, ns);
+    }
+    Some((wait, ns))
 }
 
 /// Whether a wait is for what is asked for now: then it is the same, whatever interrupted it.
@@ -311,15 +371,15 @@ fn is_for(wait: &WaitValue, request: &Request) -> bool {
 
 /// The wait that a request's answer ends. A wait for something else was given up in a signal's handler.
 #[inline(always)]
-fn waited<K: Kernel>(request: &Request) -> Option<WaitValue> {
+fn waited<K: Kernel>(tally: Tally, request: &Request) -> Option<(WaitValue, u64)> {
     if request.flags & fl::SLEEP == 0 {
         return None;
     }
-    let wait = end_wait()?;
+    let (wait, ns) = end_wait(tally)?;
     if is_for(&wait, request) {
-        return Some(wait);
+        return Some((wait, ns));
     }
-    emit_end::<K>(&wait);
+    emit_end::<K>(tally, &wait, ns);
     None
 }
 
@@ -343,21 +403,24 @@ pub fn on_signal<K: Kernel>(action: impl FnOnce() -> Action) {
         return;
     }
     let action = action();
-    if action.handler > SIG_IGN && action.flags & SA_RESTART == 0 {
-        end_running_wait::<K>();
+    if action.handler > SIG_IGN
+        && action.flags & SA_RESTART == 0
+        && let Some(tally) = Tally::here()
+    {
+        end_running_wait::<K>(tally);
     }
 }
 
 /// Ends the running thread's wait, if it has one, without a lock.
 #[inline(always)]
-pub fn end_running_wait<K: Kernel>() {
-    if let Some(wait) = end_wait() {
-        emit_end::<K>(&wait);
+pub fn end_running_wait<K: Kernel>(tally: Tally) {
+    if let Some((wait, ns)) = end_wait(tally) {
+        emit_end::<K>(tally, &wait, ns);
     }
 }
 
 #[inline(always)]
-fn emit_end<K: Kernel>(wait: &WaitValue) {
+fn emit_end<K: Kernel>(tally: Tally, wait: &WaitValue, ns: u64) {
     let request = Request {
         lock: wait.lock,
         start: wait.start,
@@ -366,18 +429,26 @@ fn emit_end<K: Kernel>(wait: &WaitValue) {
         flags: wait.flags,
         inode: core::ptr::null(),
     };
-    emit_for::<K>(&request, what::WAIT_ENDED, now() - wait.since_ns, wait.process);
+    emit_for::<K>(tally, &request, what::WAIT_ENDED, ns, wait.process);
+}
+
+/// Tells of what only a trace wants to hear, within its limits.
+#[inline(always)]
+fn trace_it<K: Kernel>(tally: Tally, request: &Request, what: u32) {
+    if tracing() && trace::admits(tally) {
+        emit::<K>(tally, request, what, 0);
+    }
 }
 
 #[inline(always)]
-fn emit<K: Kernel>(request: &Request, what: u32, waited_ns: u64) {
-    emit_for::<K>(request, what, waited_ns, tasks::key::<K>(K::current()));
+fn emit<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns: u64) {
+    emit_for::<K>(tally, request, what, waited_ns, tasks::key::<K>(K::current()));
 }
 
 #[inline(always)]
-fn emit_for<K: Kernel>(request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
+fn emit_for<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
     let Some(mut entry) = EVENTS.reserve::<LockRecord>(0) else {
-        count(counter::RING_LOST);
+        tally.count(counter::RING_LOST);
         return;
     };
     entry.write(LockRecord {
@@ -394,4 +465,5 @@ fn emit_for<K: Kernel>(request: &Request, what: u32, waited_ns: u64, process: Pr
         comm: tasks::comm::<K>(K::current()),
     });
     entry.submit(0);
+    tally.count(counter::TOLD + what);
 }

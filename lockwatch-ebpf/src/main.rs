@@ -1,7 +1,7 @@
 //! The BPF programs of lockwatch.
 //!
-//! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, and `probes` ties
-//! each of them to its tracepoint. `walk` and `fds` show what was there before anybody watched; `hidden`, with `queues` and
+//! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, `probes` ties each of
+//! them to its tracepoint, `tally` counts, and `trace` knows what goes to the ring when somebody traces. `walk` and `fds` show what was there before anybody watched; `hidden`, with `queues` and
 //! `rings`, who keeps a file open without a descriptor (`keepers` tells of it), and `names` what such a file is called.
 
 #![no_std]
@@ -19,7 +19,9 @@ mod probes;
 mod queues;
 mod rings;
 mod sockets;
+mod tally;
 mod tasks;
+mod trace;
 mod walk;
 
 #[cfg(not(test))]

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use lockwatch_common::{Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, counter};
+use lockwatch_common::{BudgetValue, Counters, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue};
 
 /// Who took which lock, and when.
 #[map]
@@ -37,6 +37,10 @@ pub static REMOTE: HashMap<u32, u32> = HashMap::with_max_entries(1 << 8, 0);
 #[map]
 pub static LOCAL: HashMap<u32, u32> = HashMap::with_max_entries(1 << 10, 0);
 
+/// How much of the trace each control group has had: user space takes out those that are quiet.
+#[map]
+pub static BUDGETS: HashMap<u64, BudgetValue> = HashMap::with_max_entries(1 << 10, 0);
+
 /// News for user space.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -58,9 +62,9 @@ pub static WALK: RingBuf = RingBuf::with_byte_size(1 << 21, 0);
 #[map]
 pub static CURSOR: Array<Cursor> = Array::with_max_entries(1, 0);
 
-/// Counters: `lockwatch_common::counter`.
+/// What has been counted: `tally`.
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 /// A struct file_lock, copied in one read.
 #[map]
@@ -69,13 +73,3 @@ pub static LOCK_BYTES: PerCpuArray<[u8; 256]> = PerCpuArray::with_max_entries(1,
 /// A path under construction.
 #[map]
 pub static PATH_BYTES: PerCpuArray<[u8; 4096]> = PerCpuArray::with_max_entries(1, 0);
-
-/// Adds one to a counter of this CPU.
-#[inline(always)]
-pub fn count(index: u32) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: a live map value of this CPU; programs on one CPU do not run in parallel, and a nested one that
-        // came in between could lose one count, not memory.
-        unsafe { *counter += 1 }
-    }
-}

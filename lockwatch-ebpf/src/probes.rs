@@ -12,6 +12,7 @@ use lockwatch_common::{LockKey, TraceLayout, fl};
 use crate::{
     kernel::{Kernel, Probed, Typed, at},
     locks::{self, Action, Request},
+    tally::Tally,
     tasks,
 };
 
@@ -113,13 +114,16 @@ fn lease_blocks<K: Kernel, C: Arguments>(ctx: &C) {
 
 #[inline(always)]
 fn lease_unblocks<K: Kernel, C: Arguments>(_ctx: &C) {
-    locks::end_running_wait::<K>();
+    if let Some(tally) = Tally::here() {
+        locks::end_running_wait::<K>(tally);
+    }
 }
 
 #[inline(always)]
 fn exit<K: Kernel, C: EbpfContext>(ctx: &C) {
-    locks::end_running_wait::<K>();
-    tasks::on_exit::<K, C>(ctx);
+    let Some(tally) = Tally::here() else { return };
+    locks::end_running_wait::<K>(tally);
+    tasks::on_exit::<K, C>(ctx, tally);
 }
 
 #[inline(always)]

@@ -17,8 +17,8 @@ use lockwatch_common::{counter, keeper};
 use crate::{
     keepers::{Place, check},
     kernel::{Kernel, Probed, at, peek},
-    maps::count,
     sockets::queue_of,
+    tally::count,
 };
 
 /// TCP_LISTEN (include/net/tcp_states.h): unix sockets use TCP's names.

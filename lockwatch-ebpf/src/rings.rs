@@ -13,7 +13,7 @@ use lockwatch_common::counter;
 use crate::{
     keepers::{Place, check},
     kernel::{Kernel, Probed, at, has, peek, peek32},
-    maps::count,
+    tally::count,
 };
 
 /// IORING_MAX_FIXED_FILES (io_uring/rsrc.c, 6.18).

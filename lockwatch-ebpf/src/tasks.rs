@@ -4,14 +4,16 @@ use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid},
 };
-use aya_log_ebpf::{debug, warn};
+use aya_log_ebpf::debug;
 use lockwatch_common::{
     ANCESTORS, COMM_LEN, DeathRecord, ProcessKey, ProcessValue, RECORD_DEATH, counter, process_flag,
 };
 
 use crate::{
-    kernel::{Kernel, Probed, at, atomic_add, now},
-    maps::{EVENTS, PROCESSES, VICTIMS, WATCHED, count},
+    kernel::{Kernel, Probed, at, atomic_add, beat, now},
+    locks::{EXISTS, NO_EXIST},
+    maps::{EVENTS, PROCESSES, VICTIMS, WATCHED},
+    tally::Tally,
 };
 
 /// Nobody.
@@ -33,7 +35,7 @@ pub fn comm<K: Kernel>(task: *const u8) -> [u8; COMM_LEN] {
 
 /// Counts one lock less of a process's. Says whether that process is gone: dead, or never seen.
 #[inline(always)]
-pub fn drop_lock(process: &ProcessKey) -> bool {
+pub fn drop_lock(tally: Tally, process: &ProcessKey) -> bool {
     let Some(value) = PROCESSES.get_ptr_mut(process) else { return true };
     // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
     let (held, died) = unsafe {
@@ -41,9 +43,24 @@ pub fn drop_lock(process: &ProcessKey) -> bool {
         ((&raw const (*value).held).read_volatile(), (*value).died_ns != 0)
     };
     if died && held <= 0 {
-        let _ = PROCESSES.remove(process);
+        remove(tally, process);
     }
     died
+}
+
+#[inline(always)]
+fn remove(tally: Tally, process: &ProcessKey) {
+    if PROCESSES.remove(process).is_ok() {
+        tally.uncount(counter::PROCESSES);
+    }
+}
+
+/// Nobody needs to be told any more.
+#[inline(always)]
+fn unwatch(tally: Tally, process: &ProcessKey) {
+    if WATCHED.remove(process).is_ok() {
+        tally.uncount(counter::WATCHED);
+    }
 }
 
 /// Whether a lock's acquirer is dead, or was never seen: then user space wants to know of the lock's end.
@@ -58,10 +75,8 @@ pub fn is_gone(process: &ProcessKey) -> bool {
 
 /// Counts a lock for the running process, which is entered into the table with its first. False if the table is full.
 #[inline(always)]
-pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process: &ProcessKey) -> bool {
-    if let Some(value) = PROCESSES.get_ptr_mut(process) {
-        // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
-        unsafe { atomic_add(&raw mut (*value).held, 1) };
+pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, tally: Tally, task: *const u8, process: &ProcessKey) -> bool {
+    if note_again(process) {
         return true;
     }
     let mut value = describe::<K>(task);
@@ -69,17 +84,49 @@ pub fn note_locker<K: Kernel, C: EbpfContext>(ctx: &C, task: *const u8, process:
     // SAFETY: a helper without arguments.
     value.cgroup = unsafe { bpf_get_current_cgroup_id() };
     value.held = 1;
-    enter(ctx, process, &value)
+    value.flags = process_flag::LOCKER;
+    match enter(ctx, tally, process, &value) {
+        Entered::New => true,
+        Entered::Known => note_again(process), // another of its threads was quicker
+        Entered::Full => false,
+    }
+}
+
+/// The same for a process that is in the table.
+#[inline(always)]
+fn note_again(process: &ProcessKey) -> bool {
+    let Some(value) = PROCESSES.get_ptr_mut(process) else { return false };
+    // SAFETY: a live value of a preallocated map; `held` is only changed atomically.
+    unsafe {
+        atomic_add(&raw mut (*value).held, 1);
+        if (*value).flags & process_flag::LOCKER == 0 {
+            (*value).flags |= process_flag::LOCKER;
+        }
+    }
+    true
+}
+
+/// What came of entering a process into the table.
+enum Entered {
+    New,
+    Known,
+    Full,
 }
 
 #[inline(always)]
-fn enter<C: EbpfContext>(ctx: &C, process: &ProcessKey, value: &ProcessValue) -> bool {
-    let entered = PROCESSES.insert(process, value, 0).is_ok();
-    if !entered {
-        count(counter::PROCESSES_FULL);
-        warn!(ctx, "table of processes full: pid {} not noted", process.pid);
+fn enter<C: EbpfContext>(ctx: &C, tally: Tally, process: &ProcessKey, value: &ProcessValue) -> Entered {
+    match PROCESSES.insert(process, value, NO_EXIST) {
+        Ok(()) => {
+            tally.count(counter::PROCESSES);
+            Entered::New
+        }
+        Err(EXISTS) => Entered::Known,
+        Err(_) => {
+            tally.count(counter::PROCESSES_FULL);
+            debug!(ctx, "table of processes full: pid {} not noted", process.pid);
+            Entered::Full
+        }
     }
-    entered
 }
 
 /// What the kernel knows of a process, but its command name and cgroup.
@@ -136,8 +183,11 @@ pub fn executable<K: Kernel>(task: *const u8) -> (u64, u32) {
 
 /// `sched_process_exit`: fires for each thread, before its files are closed (kernel/exit.c do_exit, 6.18).
 #[inline(always)]
-pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
+pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C, tally: Tally) {
     let task = K::current();
+    if K::load::<u32>(task, at!(task_tgid)) == beat().pid {
+        tally.count(counter::BEAT_EXIT);
+    }
     note_victim::<K>(task);
     let signal: *const u8 = K::load(task, at!(task_signal));
     if K::load::<i32>(signal, at!(signal_live)) != 0 {
@@ -147,10 +197,10 @@ pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
     let watched = WATCHED.get_ptr(process).is_some();
     let Some(value) = PROCESSES.get_ptr_mut(process) else {
         if watched {
-            let _ = WATCHED.remove(process);
+            unwatch(tally, &process);
             let mut value = describe::<K>(task);
             finish::<K>(&mut value, task, signal);
-            tell(&process, &value);
+            tell(tally, &process, &value);
         }
         return;
     };
@@ -160,15 +210,19 @@ pub fn on_exit<K: Kernel, C: EbpfContext>(ctx: &C) {
         return; // two last threads may both find nobody left
     }
     finish::<K>(value, task, signal);
+    if value.flags & process_flag::LOCKER != 0 {
+        // The low seven bits are the signal (wait(2)).
+        tally.count(if value.exit_code & 0x7f == 0 { counter::EXITED } else { counter::KILLED });
+    }
     if watched || value.held > 0 {
         debug!(ctx, "pid {} died with exit code {:x}, {} locks noted", process.pid, value.exit_code, value.held);
-        tell(&process, value);
+        tell(tally, &process, value);
     }
     if watched {
-        let _ = WATCHED.remove(process);
+        unwatch(tally, &process);
     }
     if value.held <= 0 {
-        let _ = PROCESSES.remove(process);
+        remove(tally, &process);
     }
 }
 
@@ -183,13 +237,14 @@ fn finish<K: Kernel>(value: &mut ProcessValue, task: *const u8, signal: *const u
 }
 
 #[inline(always)]
-fn tell(process: &ProcessKey, value: &ProcessValue) {
+fn tell(tally: Tally, process: &ProcessKey, value: &ProcessValue) {
     let Some(mut entry) = EVENTS.reserve::<DeathRecord>(0) else {
-        count(counter::RING_LOST);
+        tally.count(counter::RING_LOST);
         return;
     };
     entry.write(DeathRecord { record: RECORD_DEATH, pad: 0, process: *process, value: *value });
     entry.submit(0);
+    tally.count(counter::TOLD_DEATHS);
 }
 
 /// `sched_process_fork` (parent, child): a child of a locker, or of an heir, is an heir.
@@ -212,7 +267,9 @@ pub fn on_fork<K: Kernel, C: EbpfContext>(ctx: &C, parent: *const u8, child: *co
     let mut value = describe::<K>(child);
     value.comm = comm::<K>(child);
     value.flags = process_flag::HEIR;
-    enter(ctx, &key::<K>(child), &value);
+    if let Some(tally) = Tally::here() {
+        enter(ctx, tally, &key::<K>(child), &value);
+    }
 }
 
 /// `sched_process_exec`: from here on it runs another program.
@@ -251,7 +308,9 @@ pub fn on_signal_sent<K: Kernel, C: EbpfContext>(ctx: &C, signal: u32, info: u64
     if PROCESSES.get_ptr(process).is_none() && WATCHED.get_ptr(process).is_some() {
         let mut value = describe::<K>(target);
         value.comm = comm::<K>(target);
-        enter(ctx, &process, &value);
+        if let Some(tally) = Tally::here() {
+            enter(ctx, tally, &process, &value);
+        }
     }
     let Some(value) = PROCESSES.get_ptr_mut(process) else { return };
     let code = match info {

@@ -48,7 +48,7 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
     let herald = Herald::of(config.agent.log, &request.options)?;
     let doors = bind(&config.agent)?;
     let (hub, door) = hub::open();
-    let engine = Engine::start(Purpose::Watch, state::settings(&config), Path::new("/proc"))?;
+    let engine = Engine::start(Purpose::Agent, state::sizes(&config), state::settings(&config), Path::new("/proc"))?;
     let needs_perf = engine.probes() == "tracepoint";
     let mut state = State::new(engine, hub, herald, config);
     privileges::drop(needs_perf, || state.look().map(drop))?;

@@ -78,6 +78,13 @@ pub enum Command {
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]
     Eyes(Look),
+    /// Check the configuration, or show what holds and who says so.
+    #[command(after_long_help = help::section("config"))]
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: Configuration,
+    },
     /// Show the record of every clear: planned, refused, done.
     #[command(after_long_help = help::section("audit"))]
     Audit(Audit),
@@ -227,6 +234,29 @@ pub struct Audit {
     /// Print one JSON object a line (schema lockwatch.audit/1).
     #[arg(long)]
     pub ndjson: bool,
+}
+
+/// `lockwatch config`.
+#[derive(Debug, Subcommand)]
+pub enum Configuration {
+    /// Say what is wrong with the configuration, by file and line, or that nothing is.
+    Check {
+        /// This file and its drop-ins instead of /etc/lockwatch/config.toml; - for what comes on stdin.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Show what holds, as a configuration that says it.
+    Show {
+        /// And which file, variable or flag says so, or that it is the default.
+        #[arg(long)]
+        origin: bool,
+        /// Print one JSON document (schema lockwatch.config/1).
+        #[arg(long)]
+        json: bool,
+        /// Read this file and its drop-ins instead of /etc/lockwatch/config.toml.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// `lockwatch clear`.

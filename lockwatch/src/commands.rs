@@ -1,6 +1,7 @@
 //! The commands that look once and print.
 
 pub mod audit;
+pub mod config;
 
 use std::{
     ffi::OsStr,

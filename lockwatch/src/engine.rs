@@ -42,6 +42,7 @@ use crate::{
             Bpf, Depth,
             events::{News, Token, decode},
             load::{Purpose, Way},
+            sizes::Sizes,
             stats::{Census, Stats},
         },
         clock::Clock,
@@ -146,14 +147,14 @@ impl Engine {
     /// # Errors
     ///
     /// BPF does not work here: why.
-    pub fn start(purpose: Purpose, settings: Settings, proc_root: &Path) -> Result<Self> {
+    pub fn start(purpose: Purpose, sizes: Sizes, settings: Settings, proc_root: &Path) -> Result<Self> {
         let only = match std::env::var("LOCKWATCH_PROBES").as_deref() {
             Ok("tp_btf") => Some(Way::Typed),
             Ok("raw_tracepoint") => Some(Way::Raw),
             Ok("tracepoint") => Some(Way::Classic),
             _ => None,
         };
-        let mut bpf = Bpf::for_watching(purpose, only)
+        let mut bpf = Bpf::for_watching(purpose, only, sizes)
             .context("watching needs BPF (lockwatch doctor says what is missing; lockwatch orphans looks once)")?;
         Ok(Self {
             news: poll(bpf.take_news()?).context("poll the ring")?,
@@ -307,6 +308,7 @@ impl Engine {
             match news {
                 Some(Some(News::Lock(event))) => self.lock_event(event),
                 Some(Some(News::Dying { token, process })) => self.await_death(process.id, Some((token, process))),
+                Some(Some(News::Throttled(_))) => {}
                 Some(None) => log::warn!("a record of unknown kind in the ring"),
                 None => {
                     self.more = false;

@@ -55,6 +55,8 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Control { listen: Some(path), group, config } => control::listen(&path, &group, config.as_deref()),
         Action::Agent(request) => agent::run(&request),
         Action::Eyes(request) => eyes::run(&request),
+        Action::CheckConfig(file) => commands::config::check(file.as_deref()),
+        Action::ShowConfig { file, origin, json } => commands::config::show(file.as_deref(), origin, json),
         Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),
         Action::Schema(schema) => commands::schema(schema),

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod clear;
 pub mod column;
+pub mod config;
 pub mod document;
 mod escape;
 // `watch` prints events; nothing else does.

@@ -8,7 +8,7 @@ use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    cli::{self, Clear, Cli, Command, Listing, Look, Selection},
+    cli::{self, Clear, Cli, Command, Configuration, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
     terminal::Terminal,
@@ -65,6 +65,17 @@ pub enum Action {
     Eyes(Request),
     /// Show the record of every clear.
     Audit(AuditRequest),
+    /// Check the configuration.
+    CheckConfig(Option<PathBuf>),
+    /// Show the configuration.
+    ShowConfig {
+        /// Which file; the usual one if it is not said.
+        file: Option<PathBuf>,
+        /// With where each value was said.
+        origin: bool,
+        /// As JSON.
+        json: bool,
+    },
     /// Check the host.
     Doctor {
         /// As JSON.
@@ -217,6 +228,10 @@ impl Cli {
                     .flag("--api-socket", "agent.api_socket", api_socket.as_deref())
                     .flag("--log", "agent.log", log.as_deref());
                 Action::Agent(AgentRequest { layers, options: plain_options(terminal, colour) })
+            }
+            Command::Config { what: Configuration::Check { file } } => Action::CheckConfig(file),
+            Command::Config { what: Configuration::Show { origin, json, config: file } } => {
+                Action::ShowConfig { file, origin, json }
             }
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {

@@ -28,7 +28,11 @@ use crate::{
     output::event::{self, Event as Line},
     request::Request,
     select,
-    sources::{bpf::load::Purpose, clock::Clock, files},
+    sources::{
+        bpf::{load::Purpose, sizes::Sizes},
+        clock::Clock,
+        files,
+    },
 };
 
 /// Follows orphaned and hot locks.
@@ -71,7 +75,7 @@ struct Watcher<'a> {
 impl<'a> Watcher<'a> {
     fn start(request: &'a Request, purpose: Purpose, following: Option<Following>) -> Result<Self> {
         Ok(Self {
-            engine: Engine::start(purpose, Settings::default(), &request.proc_root)?,
+            engine: Engine::start(purpose, Sizes::default(), Settings::default(), &request.proc_root)?,
             request,
             purpose,
             chosen: select::files(request)?,

@@ -150,11 +150,13 @@ fn errors_name_file_line_and_what_was_meant() {
     check("[policy]\nname = 'x'", "1: policies are a list of tables: write [[policy]] above each");
     check(
         "\n[[policy]]\nnam = 'x'",
-        "3: unknown key nam (did you mean name?)\n/etc/0.toml:2: a policy without a name\n/etc/0.toml:2: policy matches nothing in particular: say match.paths = [\"*\"] if you mean every orphaned lock",
+        "2: a policy without a name\n/etc/0.toml:2: policy matches nothing in particular: say match.paths = [\"*\"] if \
+         you mean every orphaned lock\n/etc/0.toml:3: unknown key nam (did you mean name?)",
     );
     check(
         "[[policy]]\nname = 'x'\nmatch.path = ['*']",
-        "3: unknown key path (did you mean paths?)\n/etc/0.toml:1: policy x matches nothing in particular: say match.paths = [\"*\"] if you mean every orphaned lock",
+        "1: policy x matches nothing in particular: say match.paths = [\"*\"] if you mean every orphaned lock\n\
+         /etc/0.toml:3: unknown key path (did you mean paths?)",
     );
     check("[[policy]]\nname = 'a b'", "2: name: \"a b\" is no name: up to 64 of a-z, A-Z, 0-9, - _ .");
     check(
@@ -173,11 +175,15 @@ fn errors_name_file_line_and_what_was_meant() {
         "[[policy]]\nname = 'a'\nmatch.kind = ['flock']\n[[policy]]\nname = 'a'\nmatch.kind = ['ofd']",
         "4: there is a policy a already, at /etc/0.toml:1",
     );
+    check(
+        &format!("{POLICY}[control]\napprovals = 2"),
+        "1: two people must confirm a clear (control.approvals), and a policy is none: say stage = \"observe\"",
+    );
     // Everything at once, in the order of lines.
     check(
         "[control]\nsettel = '1s'\n[agent]\nlog = 'xml'\n[agnt]",
-        "2: unknown key settel (did you mean settle?)\n/etc/0.toml:5: unknown key agnt (did you mean agent?)\n\
-         /etc/0.toml:4: log: no form is called \"xml\" (there are: auto, text, json, journal)",
+        "2: unknown key settel (did you mean settle?)\n/etc/0.toml:4: log: no form is called \"xml\" (there are: auto, \
+         text, json, journal)\n/etc/0.toml:5: unknown key agnt (did you mean agent?)",
     );
 }
 

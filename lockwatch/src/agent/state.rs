@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lockwatch_config::Config;
+use lockwatch_config::{Config, agent::Tables};
 use lockwatch_core::{
     id::LockId,
     lock::FileId,
@@ -29,7 +29,7 @@ use crate::{
     alarms::{Alarms, Change},
     engine::{Concern, Engine, Happened},
     output::event::{self, Event},
-    sources::{clock::Clock, files},
+    sources::{bpf::sizes::Sizes, clock::Clock, files},
 };
 
 /// How many files of traced operations are remembered by name.
@@ -291,4 +291,10 @@ fn death_of(lock: &LockReport) -> Option<Timestamp> {
 /// What judgements depend on.
 pub fn settings(config: &Config) -> Settings {
     Settings { hot_after: config.agent.hot_after }
+}
+
+/// How much room the kernel-side tables get.
+pub fn sizes(config: &Config) -> Sizes {
+    let Tables { held, waits, processes, watched, ring } = config.agent.tables;
+    Sizes { held, waits, processes, watched, ring_bytes: ring, traced_per_second: config.agent.trace_limit }
 }

@@ -82,7 +82,7 @@ pub const ALL: &[Help] = &[
         command: "agent",
         examples: &[
             ("lockwatch agent", "watch in the foreground, with a line for every change"),
-            ("curl http://127.0.0.1:9954/metrics", "what Prometheus gets"),
+            ("lockwatch agent --listen none --log json", "for other programs: NDJSON on stdout, no TCP"),
             ("lockwatch orphans", "asks the agent while one runs, and so knows what happened before"),
         ],
         codes: &[],
@@ -124,6 +124,16 @@ pub const ALL: &[Help] = &[
             ("lockwatch trace --comm postgres --ndjson", "for scripts"),
         ],
         codes: &[],
+    },
+    Help {
+        command: "config",
+        examples: &[
+            ("lockwatch config check", "before a restart or a reload: would it hold?"),
+            ("lockwatch config check - < new.toml", "and of a file that is not in place yet"),
+            ("lockwatch config show --origin", "what holds, and which file, variable or flag says so"),
+            ("lockwatch config show --json | jq '.values[]|select(.key==\"agent.listen\")'", "for scripts"),
+        ],
+        codes: &[(Exit::Failed as u8, "failed, or something is wrong with the configuration: it says what")],
     },
     Help {
         command: "audit",

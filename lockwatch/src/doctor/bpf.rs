@@ -4,6 +4,7 @@ use super::Check;
 use crate::sources::bpf::{
     Bpf, Depth,
     load::{Purpose, Way, built},
+    sizes::Sizes,
 };
 
 /// A look, and each way of watching. Nothing to try in a build without the programs.
@@ -53,7 +54,7 @@ fn search() -> Check {
 fn watch() -> Check {
     let mut refused = Vec::new();
     for way in [Way::Typed, Way::Raw, Way::Classic] {
-        match Bpf::for_watching(Purpose::Watch, Some(way)) {
+        match Bpf::for_watching(Purpose::Watch, Some(way), Sizes::default()) {
             Ok(bpf) => {
                 let without = bpf.attached().map(|(_, without)| without.join("; ")).unwrap_or_default();
                 let less = if without.is_empty() { String::new() } else { format!(", without {without}") };

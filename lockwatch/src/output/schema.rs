@@ -23,6 +23,8 @@ pub enum Schema {
     Audit,
     /// The document of audit --json.
     Records,
+    /// The document of config show --json.
+    Config,
 }
 
 impl Schema {
@@ -38,6 +40,7 @@ impl Schema {
             Schema::Clear => include_str!("schema/clear.json"),
             Schema::Audit => AUDIT,
             Schema::Records => include_str!("schema/records.json"),
+            Schema::Config => include_str!("schema/config.json"),
         })?;
         // What speaks of the same things as another must still stand alone when it is printed.
         let shared = match self {

@@ -3,17 +3,24 @@
 //! The truth about which locks exist is the kernel's own list, walked at each look; the kernel-side tables add who
 //! took them and when; the ring brings deaths and waits. `/proc/locks` is never read: it stops every other lock user.
 
+#![allow(dead_code, reason = "the agent, which uses all of it, is being built")]
+
+mod anchor;
 pub mod btf;
 mod convert;
 pub mod events;
 mod fds;
+pub mod health;
 mod hidden;
 pub mod load;
 mod loops;
+mod missed;
 mod people;
 mod picture;
+pub mod sizes;
 pub mod stats;
 mod tracefs;
+pub mod tracing;
 mod walk;
 
 use std::{
@@ -29,24 +36,26 @@ use aya::{
     Btf, Ebpf, Endianness,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
-use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
+use lockwatch_common::{Counters, HeldValue, LockKey, ProcessKey, ProcessValue, WalkRecord, Wire, counter};
 use lockwatch_core::{observation::Picture, process::ProcessId, time::StartTime};
 
 use self::{
+    anchor::Anchor,
     convert::process_id,
     events::Token,
     fds::{Descriptors, Table},
+    health::Pulse,
     hidden::{Found, Search},
-    load::Purpose,
-    stats::{Census, Stats},
+    load::{Attached, Purpose},
+    sizes::Sizes,
+    stats::{Census, Counted, Ours},
+    tracing::Tracer,
     walk::{Walked, Walker},
 };
 use crate::sources::{clock::Clock, confirm::confirm, processes};
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 const NO_EXIST: u64 = 1;
-/// How many unseen locks are noted at most: half of the table, so that the probes keep room.
-const MOST_NOTES: usize = 1 << 16;
 
 /// How far a look goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,29 +74,34 @@ pub struct Bpf {
     descriptors: Descriptors,
     search: Search,
     /// How the probes are attached, and what could not be.
-    attached: Option<(load::Way, Vec<String>)>,
+    attached: Option<Attached>,
+    sizes: Sizes,
+    tracer: Option<Tracer>,
+    pulse: Pulse,
+    /// What we have done to the tables ourselves.
+    ours: Ours,
     processes: HashMap<MapData, [u8; size_of::<ProcessKey>()], [u8; size_of::<ProcessValue>()]>,
     held: HashMap<MapData, [u8; size_of::<LockKey>()], [u8; size_of::<HeldValue>()]>,
     watched: HashMap<MapData, [u8; size_of::<ProcessKey>()], u32>,
     /// The exact identity of every process that the last look met: `/proc` gives starts only in ticks.
     met: collections::HashMap<u32, ProcessKey>,
-    counters: PerCpuArray<MapData, u64>,
-    /// How much was lost when the tables were swept last.
+    counters: PerCpuArray<MapData, [u8; size_of::<Counters>()]>,
+    /// How often a table had been full when they were swept last.
     swept: u64,
 }
 
 impl Bpf {
     /// Loads for one look: nothing is attached, and nothing remains when it is dropped.
     pub fn for_a_look() -> Result<Self> {
-        Self::open(Purpose::Look, None)
+        Self::open(Purpose::Look, None, Sizes::default())
     }
 
     /// Loads, and attaches the probes: from here on nothing is missed. `only` forces one way of attaching.
-    pub fn for_watching(purpose: Purpose, only: Option<load::Way>) -> Result<Self> {
-        Self::open(purpose, only)
+    pub fn for_watching(purpose: Purpose, only: Option<load::Way>, sizes: Sizes) -> Result<Self> {
+        Self::open(purpose, only, sizes)
     }
 
-    fn open(purpose: Purpose, only: Option<load::Way>) -> Result<Self> {
+    fn open(purpose: Purpose, only: Option<load::Way>, sizes: Sizes) -> Result<Self> {
         if let Some(blind_spot) = processes::blind_spot(Path::new("/proc")) {
             bail!("{blind_spot}: the kernel's process numbers mean nothing here");
         }
@@ -101,25 +115,33 @@ impl Bpf {
             bail!("lockwatch runs in a time namespace in which process starts cannot be compared with the kernel's");
         }
         let bytes = btf::of_kernel()?;
+        let anchor = Anchor::new()?;
+        let beat = anchor.beat()?;
         // aya parses the kernel's types once more for its loader, so ours are parsed beside it.
         let (ebpf, btf) = thread::scope(|scope| {
             let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()));
-            (load::open(purpose, &bytes), btf.join())
+            (load::open(purpose, &sizes, beat, &bytes), btf.join())
         });
         let ((mut ebpf, missing), btf) = (ebpf?, btf.unwrap_or_else(|panic| resume_unwind(panic)));
         let btf = btf.context("parse the kernel's BTF")?;
-        let walker = Walker::load(&mut ebpf)?;
+        let walker = Walker::load(&mut ebpf, anchor)?;
         let descriptors = Descriptors::load(&mut ebpf, &btf)?;
         let attached = match purpose {
             Purpose::Look => None,
-            Purpose::Watch | Purpose::Trace => Some(load::attach(&mut ebpf, &btf, purpose, only)?),
+            Purpose::Watch | Purpose::Trace | Purpose::Agent => Some(load::attach(&mut ebpf, &btf, purpose, only)?),
         };
+        let tracer =
+            (purpose == Purpose::Agent).then(|| Tracer::new(&mut ebpf, sizes.traced_per_second)).transpose()?;
         let mut map = |name: &'static str| ebpf.take_map(name).with_context(|| format!("map {name}"));
         Ok(Self {
             walker,
             descriptors,
             search: Search::new(&missing, (purpose == Purpose::Look).then_some(btf)),
             attached,
+            sizes,
+            tracer,
+            pulse: Pulse::default(),
+            ours: Ours::default(),
             processes: HashMap::try_from(map("PROCESSES")?)?,
             held: HashMap::try_from(map("HELD")?)?,
             watched: HashMap::try_from(map("WATCHED")?)?,
@@ -132,7 +154,7 @@ impl Bpf {
 
     /// How the probes are attached, and which are missing.
     pub fn attached(&self) -> Option<(&'static str, &[String])> {
-        self.attached.as_ref().map(|(way, without)| (way.name(), without.as_slice()))
+        self.attached.as_ref().map(|attached| (attached.way.name(), attached.without.as_slice()))
     }
 
     /// The ring of news. Once.
@@ -163,10 +185,10 @@ impl Bpf {
         log::info!("surveyed {} locks and requests, {:.1?}", walked.records.len(), watch.elapsed());
         if self.attached.is_some() {
             self.sweep(&walked, began)?;
-            self.note_unseen(&walked);
             let waiting = walked.records.iter().filter(|record| record.depth > 0).map(|record| record.process);
             let met = fds.all().iter().map(|fd| fd.process).chain(waiting);
             self.met = met.filter(|key| key.start_ns != 0).map(|key| (key.pid, key)).collect();
+            self.note_unseen(&walked)?;
         }
         let known = |process: &ProcessKey| self.known(process);
         let picture = picture::assemble(walked, &fds, &found, &known, &Clock::read(), Path::new("/proc"));
@@ -209,7 +231,7 @@ impl Bpf {
         }
         let watch = Instant::now();
         let counters = &self.counters;
-        let cut = || sum(counters, counter::SEARCH_CUT);
+        let cut = || Ok(Counted::read(counters)?.sum(counter::SEARCH_CUT));
         let found = self.search.run(&mut self.ebpf, self.walker.ring(), &files, cut);
         walked.drop_released(|record| files.contains_key(&record.file), &self.walker.run(&mut self.ebpf)?);
         log::info!("searched for {} open files without a descriptor, {:.1?}", files.len(), watch.elapsed());
@@ -241,15 +263,15 @@ impl Bpf {
             match self.watched.insert(bytes_of(&key), 1, NO_EXIST) {
                 Ok(()) if processes::is_exiting(process_id(&key)) => {
                     // Its exit may have been before: then no probe takes it out. If it was not, it has already.
-                    let _ = self.watched.remove(&bytes_of(&key));
+                    self.ours.watched += i64::from(self.watched.remove(&bytes_of(&key)).is_err());
                     late.push(process_id(&key));
                 }
-                Ok(()) => {}
+                Ok(()) => self.ours.watched += 1,
                 Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
                     Some(libc::EEXIST) => {}
                     Some(libc::E2BIG) => {
-                        log::warn!("too many processes to watch: the deaths of some will not be heard");
-                        break;
+                        log::debug!("too many processes to watch: the deaths of some will not be heard");
+                        self.ours.watched_full += 1;
                     }
                     _ => return Err(error).context("ask to hear of a process's death"),
                 },
@@ -260,23 +282,38 @@ impl Bpf {
     }
 
     /// Notes locks that were taken before anybody watched, so that their release is told. A lock that the probes have
-    /// noted meanwhile is left alone.
-    fn note_unseen(&mut self, walked: &Walked) {
-        let unseen = walked.locks().filter(|record| record.process.start_ns == 0);
-        for record in unseen.take(MOST_NOTES) {
+    /// noted meanwhile is left alone. Half of the table is left to the probes; the first to be noted are those of whose
+    /// takers nothing is left, for their release is news.
+    fn note_unseen(&mut self, walked: &Walked) -> Result<()> {
+        let entries = self.counted()?.entries(counter::HELD, self.ours.held);
+        let mut room = u64::from(self.sizes.held / 2).saturating_sub(entries);
+        let (left, kept): (Vec<&WalkRecord>, Vec<&WalkRecord>) = walked
+            .locks()
+            .filter(|record| record.process.start_ns == 0)
+            .partition(|record| !self.met.contains_key(&record.pid));
+        for record in left.into_iter().chain(kept) {
             let process = ProcessKey { start_ns: 0, pid: record.pid, pad: 0 };
             let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end, ty: record.ty, pad: 0 };
-            // A full table or an existing entry: either way there is nothing better to do.
-            let _ = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST);
+            if room > 0 {
+                // If it is there already, or the table is full all the same, there is nothing better to do.
+                let noted = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST).is_ok();
+                self.ours.held += i64::from(noted);
+                room -= u64::from(noted);
+            } else if self.met.contains_key(&record.pid) {
+                break;
+            } else {
+                self.ours.held_full += u64::from(self.held.get(&bytes_of(&record.lock), 0).is_err());
+            }
         }
+        Ok(())
     }
 
     /// When a table was full: forgets the locks that went without a word, and the dead who held nothing else. A lease
     /// that ends with the close of its file fires no probe (fs/locks.c locks_remove_lease, 6.18), a refused one has been
     /// noted all the same, and the classic probe cannot see what is left of a range.
     fn sweep(&mut self, walked: &Walked, began_ns: u64) -> Result<()> {
-        let lost = self.lost()?;
-        if lost == self.swept || !walked.gaps.is_empty() {
+        let full = self.losses()?.full();
+        if full == self.swept || !walked.gaps.is_empty() {
             return Ok(());
         }
         let there: HashSet<LockKey> = walked.locks().map(|record| record.lock).collect();
@@ -286,7 +323,7 @@ impl Bpf {
             if there.contains(&lock) || note.at_ns > began_ns {
                 lockers.insert(note.process);
             } else {
-                let _ = self.held.remove(&key); // or the probes were quicker
+                self.ours.held -= i64::from(self.held.remove(&key).is_ok()); // or the probes were quicker
             }
         }
         for (key, value) in
@@ -294,48 +331,22 @@ impl Bpf {
         {
             let (process, value) = ProcessKey::read(&key).zip(ProcessValue::read(&value)).context("short process")?;
             if value.died_ns != 0 && !lockers.contains(&process) {
-                let _ = self.processes.remove(&key);
+                self.ours.processes -= i64::from(self.processes.remove(&key).is_ok());
             }
         }
-        self.swept = lost;
+        self.swept = full;
         Ok(())
     }
 
-    /// What the probes have counted since they were attached.
-    #[allow(dead_code, reason = "the metrics are being built")]
-    pub fn stats(&self) -> Result<Stats> {
-        let by_kind = |first: u32| -> Result<[u64; 5]> {
-            let mut sums = [0; 5];
-            for (sum_of_kind, index) in sums.iter_mut().zip(first..) {
-                *sum_of_kind = sum(&self.counters, index)?;
-            }
-            Ok(sums)
-        };
-        Ok(Stats {
-            acquired: by_kind(counter::ACQUIRED)?.map(|count| [0, count]),
-            released: by_kind(counter::RELEASED)?,
-            contended: by_kind(counter::CONTENDED)?,
-            refused: by_kind(counter::REFUSED)?,
-            ..Stats::default()
-        })
-    }
-
     /// Counts the locks that are, and those who wait: one walk, no descriptors, nothing of `/proc`.
-    #[allow(dead_code, reason = "the metrics are being built")]
     pub fn census(&mut self) -> Result<Census> {
         Ok(self.walker.run(&mut self.ebpf)?.census())
     }
 
     /// Records that were lost in the kernel since the start: the ring or a table was full.
     pub fn lost(&self) -> Result<u64> {
-        let lost = [counter::RING_LOST, counter::HELD_FULL, counter::PROCESSES_FULL, counter::WAITS_FULL];
-        lost.iter().map(|index| sum(&self.counters, *index)).sum()
+        Ok(self.losses()?.total())
     }
-}
-
-/// A counter of all CPUs.
-fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64> {
-    Ok(counters.get(&index, 0).context("read the counters")?.iter().sum())
 }
 
 /// The wire form of a key or a value, as the maps take it.
@@ -345,3 +356,6 @@ fn bytes_of<T: Wire, const N: usize>(value: &T) -> [u8; N] {
     bytes.copy_from_slice(value.bytes());
     bytes
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lockwatch_common::{DeathRecord, LockRecord, ProcessKey, RECORD_DEATH, RECORD_LOCK, Wire, fl, what};
+use lockwatch_common::{
+    DeathRecord, LockRecord, ProcessKey, RECORD_DEATH, RECORD_LOCK, RECORD_THROTTLE, ThrottleRecord, Wire, fl, what,
+};
 use lockwatch_core::{
     lock::{OwnerKey, Range},
     observation::{LockEvent, LockEventKind},
@@ -13,6 +15,7 @@ use lockwatch_core::{
 use super::{
     convert::{file_id, kind_of, mode_of, process_id},
     people::dead_process,
+    tracing::Throttled,
 };
 use crate::sources::clock::Clock;
 
@@ -27,6 +30,8 @@ pub enum News {
         /// Who it was.
         process: Arc<Process>,
     },
+    /// From here on operations of a control group are left out of the trace.
+    Throttled(Throttled),
 }
 
 /// A process in the kernel-side tables.
@@ -42,6 +47,7 @@ pub fn decode(bytes: &[u8], clock: &Clock) -> Option<News> {
             let process = Arc::new(dead_process(&record.process, &record.value, clock));
             Some(News::Dying { token: Token(record.process), process })
         }
+        RECORD_THROTTLE => Some(News::Throttled(Throttled::began(&ThrottleRecord::read(bytes)?, clock))),
         _ => None,
     }
 }

@@ -1,15 +1,17 @@
 //! Loading the BPF programs and hanging them on their tracepoints, in the best way this kernel allows.
 
+use std::mem::ManuallyDrop;
+
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::HashMap,
-    programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, Program, RawTracePoint, TracePoint, links::FdLink},
 };
-use lockwatch_common::{Layout, TraceLayout, Wire, mode};
+use lockwatch_common::{Beat, Layout, TraceLayout, Wire, mode};
 use lockwatch_core::lock::Device;
 
-use super::{btf::Btf, hidden, tracefs};
+use super::{btf::Btf, hidden, sizes::Sizes, tracefs};
 use crate::sources::remote;
 
 /// The object that `build.rs` made; empty when there was no BPF toolchain.
@@ -29,6 +31,8 @@ pub enum Purpose {
     Watch,
     /// Watching every lock operation.
     Trace,
+    /// Watching for as long as the host runs: durations are counted, and every lock operation can be watched for a while.
+    Agent,
 }
 
 /// How probes hang on their tracepoints, best first.
@@ -54,7 +58,7 @@ impl Way {
 }
 
 /// One tracepoint with the programs that serve it.
-struct Probe {
+pub struct Probe {
     category: &'static str,
     point: &'static str,
     typed: &'static str,
@@ -77,7 +81,85 @@ const fn probe(
     Probe { category, point, typed, raw, classic, required, on_demand: false }
 }
 
-const PROBES: [Probe; 13] = [
+/// How the probes hang.
+pub struct Attached {
+    /// The way that works for all of them.
+    pub way: Way,
+    /// Which could not be attached, and why.
+    pub without: Vec<String>,
+    /// Those that are.
+    pub hooks: Vec<Hook>,
+    /// Those that are loaded, and attached while somebody traces.
+    pub on_demand: Vec<&'static Probe>,
+}
+
+/// A probe that hangs on its tracepoint for as long as this lives.
+pub struct Hook {
+    /// Which.
+    pub probe: &'static Probe,
+    way: Way,
+    link: ManuallyDrop<FdLink>,
+    /// What the kernel calls the link.
+    id: u32,
+}
+
+impl Hook {
+    /// Attaches a probe whose program is loaded.
+    pub fn new(ebpf: &mut Ebpf, probe: &'static Probe, way: Way) -> Result<Self> {
+        let link = probe.attach(ebpf, way)?;
+        let id = link.info().map(|info| info.id()).unwrap_or_default();
+        Ok(Self { probe, way, link: ManuallyDrop::new(link), id })
+    }
+
+    /// Whether the descriptor still is the link that we made. A kernel that cannot tell (before 5.8) is believed.
+    pub fn is_there(&self) -> bool {
+        self.id == 0 || self.link.info().is_ok_and(|info| info.id() == self.id)
+    }
+
+    /// Attaches it once more, and lets go of what was there.
+    pub fn renew(&mut self, ebpf: &mut Ebpf) -> Result<()> {
+        *self = Self::new(ebpf, self.probe, self.way)?;
+        Ok(())
+    }
+
+    /// Detaches it behind our own back: closes the link's descriptor, as somebody with a debugger would. For tests.
+    #[cfg(debug_assertions)]
+    pub fn cut(&self) {
+        let of_link = |fd: &str| {
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("link_id:")?.trim().parse().ok())
+        };
+        for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if let Some(fd) = name.to_str().filter(|fd| of_link(fd) == Some(self.id)) {
+                // SAFETY: its owner asks what it is before it closes it.
+                unsafe { libc::close(fd.parse().unwrap_or(-1)) };
+            }
+        }
+    }
+
+    /// The tracepoint.
+    pub fn point(&self) -> &'static str {
+        self.probe.point
+    }
+
+    /// The program that runs there.
+    pub fn program(&self) -> &'static str {
+        self.probe.program(self.way).unwrap_or_default()
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        // A number that somebody has closed behind our back may be another file's by now.
+        if self.is_there() {
+            // SAFETY: never used again.
+            unsafe { ManuallyDrop::drop(&mut self.link) }
+        }
+    }
+}
+
+static PROBES: [Probe; 13] = [
     probe("filelock", "flock_lock_inode", "flock_typed", "flock_raw", Some("flock_classic"), true),
     probe("filelock", "posix_lock_inode", "posix_typed", "posix_raw", Some("posix_classic"), true),
     probe("filelock", "generic_add_lease", "lease_typed", "lease_raw", None, false),
@@ -95,7 +177,7 @@ const PROBES: [Probe; 13] = [
 
 /// Loads the object: maps, and the offsets that the kernel's BTF tells. Programs are loaded one by one as they are
 /// needed. Says also which of the fields that lockwatch can do without are missing.
-pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
+pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     if !built() {
         bail!("this lockwatch was built without eBPF");
     }
@@ -104,6 +186,7 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
     let mode = match purpose {
         Purpose::Trace if !remote::mounts().is_empty() => mode::TRACE | mode::REMOTE,
         Purpose::Trace => mode::TRACE,
+        Purpose::Agent => mode::TIME | mode::SWITCHED | mode::REMOTE,
         Purpose::Look | Purpose::Watch => 0,
     };
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
@@ -118,14 +201,24 @@ pub fn open(purpose: Purpose, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
         .override_global("LAYOUT", layout.bytes(), true)
         .override_global("TRACE_LAYOUT", trace_layout.bytes(), true)
         .override_global("MODE", &mode, true)
+        .override_global("BEAT", beat.bytes(), true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if purpose == Purpose::Look {
         for map in ["HELD", "WAITS", "PROCESSES", "WATCHED", "VICTIMS", "REMOTE", "LOCAL"] {
             loader.map_max_entries(map, 1);
         }
+    } else {
+        let Sizes { held, waits, processes, watched, .. } = *sizes;
+        for (map, size) in [("HELD", held), ("WAITS", waits), ("PROCESSES", processes), ("WATCHED", watched)] {
+            loader.map_max_entries(map, size.max(1));
+        }
+        loader.map_max_entries(
+            "EVENTS",
+            if purpose == Purpose::Trace { sizes.ring().max(1 << 23) } else { sizes.ring() },
+        );
     }
-    if purpose == Purpose::Trace {
-        loader.map_max_entries("EVENTS", 1 << 23);
+    if purpose != Purpose::Agent {
+        loader.map_max_entries("BUDGETS", 1);
     }
     Ok((loader.load(OBJECT).context("load the BPF object")?, missing))
 }
@@ -151,41 +244,49 @@ fn resolve(btf: &Btf) -> Result<Layout> {
     Ok(layout)
 }
 
-/// Attaches every probe in the first way that works for all that are required. Says which way, and which optional
-/// probes could not be attached and why.
-pub fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, purpose: Purpose, only: Option<Way>) -> Result<(Way, Vec<String>)> {
+/// Attaches every probe in the first way that works for all that are required.
+pub fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, purpose: Purpose, only: Option<Way>) -> Result<Attached> {
     let ways = [Way::Typed, Way::Raw, Way::Classic];
     let mut refused = Vec::new();
     for way in ways.into_iter().filter(|way| only.is_none_or(|only| only == *way)) {
         match attach_all(ebpf, purpose, way, btf) {
-            Ok(without) => return Ok((way, without)),
+            Ok(attached) => return Ok(attached),
             Err(error) => refused.push(format!("{}: {error:#}", way.name())),
         }
     }
     Err(anyhow!("no kind of tracepoint program works here: {}", refused.join("; ")))
 }
 
-fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Result<Vec<String>> {
-    let mut without = Vec::new();
+fn attach_all(ebpf: &mut Ebpf, purpose: Purpose, way: Way, btf: &aya::Btf) -> Result<Attached> {
+    let mut attached = Attached { way, without: Vec::new(), hooks: Vec::new(), on_demand: Vec::new() };
     if purpose == Purpose::Trace {
         note_remote(ebpf)?;
     }
-    for probe in PROBES.iter().filter(|probe| !probe.on_demand || purpose == Purpose::Trace) {
-        let attached = attach_one(ebpf, probe, way, btf).with_context(|| format!("probe {}", probe.point));
-        match attached {
+    let loads = matches!(purpose, Purpose::Trace | Purpose::Agent);
+    for probe in PROBES.iter().filter(|probe| !probe.on_demand || loads) {
+        let mut hang = || {
+            probe.load(ebpf, way, btf)?;
+            match probe.on_demand && purpose == Purpose::Agent {
+                true => attached.on_demand.push(probe),
+                false => attached.hooks.push(Hook::new(ebpf, probe, way)?),
+            }
+            anyhow::Ok(())
+        };
+        match hang().with_context(|| format!("probe {}", probe.point)) {
             Ok(()) => {}
             Err(error) if probe.required => {
-                detach_all(ebpf);
+                attached.hooks.clear();
+                unload_all(ebpf);
                 return Err(error);
             }
-            Err(error) => without.push(format!("{error:#}")),
+            Err(error) => attached.without.push(format!("{error:#}")),
         }
     }
-    Ok(without)
+    Ok(attached)
 }
 
 /// Tells the probes which file systems may keep locks to themselves.
-fn note_remote(ebpf: &mut Ebpf) -> Result<()> {
+pub fn note_remote(ebpf: &mut Ebpf) -> Result<()> {
     let map = ebpf.map_mut("REMOTE").context("map REMOTE")?;
     let mut devices: HashMap<_, u32, u32> = HashMap::try_from(map)?;
     for Device { major, minor } in remote::mounts().into_iter().map(|mount| mount.device) {
@@ -195,36 +296,55 @@ fn note_remote(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-fn attach_one(ebpf: &mut Ebpf, probe: &Probe, way: Way, btf: &aya::Btf) -> Result<()> {
-    let name = match way {
-        Way::Typed => probe.typed,
-        Way::Raw => probe.raw,
-        Way::Classic => probe.classic.ok_or_else(|| anyhow!("not offered as a classic tracepoint"))?,
-    };
-    let program = ebpf.program_mut(name).ok_or_else(|| anyhow!("no program {name} in the object"))?;
-    match way {
-        Way::Typed => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(probe.point, btf)?;
-            program.attach()?;
-        }
-        Way::Raw => {
-            let program: &mut RawTracePoint = program.try_into()?;
-            program.load()?;
-            program.attach(probe.point)?;
-        }
-        Way::Classic => {
-            tracefs::layout()?;
-            let program: &mut TracePoint = program.try_into()?;
-            program.load()?;
-            program.attach(probe.category, probe.point)?;
+impl Probe {
+    /// The program that serves it.
+    fn program(&self, way: Way) -> Result<&'static str> {
+        match way {
+            Way::Typed => Ok(self.typed),
+            Way::Raw => Ok(self.raw),
+            Way::Classic => self.classic.context("not offered as a classic tracepoint"),
         }
     }
-    Ok(())
+
+    fn load(&self, ebpf: &mut Ebpf, way: Way, btf: &aya::Btf) -> Result<()> {
+        let name = self.program(way)?;
+        let program = ebpf.program_mut(name).with_context(|| format!("no program {name} in the object"))?;
+        match way {
+            Way::Typed => <&mut BtfTracePoint>::try_from(program)?.load(self.point, btf)?,
+            Way::Raw => <&mut RawTracePoint>::try_from(program)?.load()?,
+            Way::Classic => {
+                tracefs::layout()?;
+                <&mut TracePoint>::try_from(program)?.load()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self, ebpf: &mut Ebpf, way: Way) -> Result<FdLink> {
+        let name = self.program(way)?;
+        let program = ebpf.program_mut(name).with_context(|| format!("no program {name} in the object"))?;
+        Ok(match way {
+            Way::Typed => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                let link = program.attach()?;
+                program.take_link(link)?.into()
+            }
+            Way::Raw => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                let link = program.attach(self.point)?;
+                program.take_link(link)?.into()
+            }
+            Way::Classic => {
+                let program: &mut TracePoint = program.try_into()?;
+                let link = program.attach(self.category, self.point)?;
+                program.take_link(link)?.try_into()?
+            }
+        })
+    }
 }
 
 /// Unloads what a failed attempt has left.
-fn detach_all(ebpf: &mut Ebpf) {
+fn unload_all(ebpf: &mut Ebpf) {
     for (_, program) in ebpf.programs_mut() {
         let _ = match program {
             Program::BtfTracePoint(program) => program.unload(),

@@ -1,10 +1,6 @@
 //! Runs the walk over the kernel's own list of locks (DESIGN section 3.4): `/proc/locks` is never opened.
 
-use std::{
-    fs,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-    thread,
-};
+use std::{fs, os::fd::AsRawFd, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -14,12 +10,10 @@ use aya::{
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use lockwatch_common::{Cursor, KeeperRecord, WalkRecord, Wire, cursor, kind, ty};
-use rustix::{
-    fs::{FlockOperation, MemfdFlags, flock, memfd_create},
-    thread::{CpuSet, sched_setaffinity},
-};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::{
+    anchor::{Anchor, Held},
     convert::{kind_of, mode_of},
     stats::Census,
 };
@@ -36,6 +30,12 @@ const ATTEMPTS: usize = 6;
 
 /// The walk, loaded.
 pub struct Walker {
+    tape: Tape,
+    anchor: Anchor,
+}
+
+/// What a program that walks reads and writes.
+struct Tape {
     ring: RingBuf<MapData>,
     cursor: Array<MapData, [u8; size_of::<Cursor>()]>,
 }
@@ -55,7 +55,6 @@ impl Walked {
     }
 
     /// How many of each.
-    #[allow(dead_code, reason = "the metrics are being built")]
     pub fn census(&self) -> Census {
         let mut census = Census { exact: self.gaps.is_empty(), ..Census::default() };
         for record in &self.records {
@@ -105,16 +104,21 @@ impl Walked {
 
 impl Walker {
     /// Loads the program. Needs `bpf_loop` (5.17).
-    pub fn load(ebpf: &mut Ebpf) -> Result<Self> {
+    pub fn load(ebpf: &mut Ebpf, anchor: Anchor) -> Result<Self> {
         program(ebpf)?.load().context("load the walk over the kernel's lock list (needs Linux 5.17)")?;
         let ring = RingBuf::try_from(ebpf.take_map("WALK").context("map WALK")?)?;
         let cursor = Array::try_from(ebpf.take_map("CURSOR").context("map CURSOR")?)?;
-        Ok(Self { ring, cursor })
+        Ok(Self { tape: Tape { ring, cursor }, anchor })
     }
 
     /// The ring that the walk and the search tell through.
     pub fn ring(&mut self) -> &mut RingBuf<MapData> {
-        &mut self.ring
+        &mut self.tape.ring
+    }
+
+    /// The file that its anchors are locks of.
+    pub fn anchor(&self) -> &Anchor {
+        &self.anchor
     }
 
     /// Walks every CPU's list. The anchors and their locks are gone when it returns.
@@ -147,8 +151,9 @@ impl Walker {
         let kept = walked.records.len();
         let mut budget = BUDGET;
         for _ in 0..ATTEMPTS {
-            let anchor = anchor()?;
-            if self.attempt(program, &anchor, budget, &mut walked.records)? {
+            // Taken anew each time, so that it is the newest lock of this CPU and the head of its list.
+            let anchor = self.anchor.lock()?;
+            if self.tape.attempt(program, &anchor, budget, &mut walked.records)? {
                 return Ok(());
             }
             walked.records.truncate(kept);
@@ -157,12 +162,14 @@ impl Walker {
         walked.gaps.push(format!("the list of cpu {cpu} changed faster than it could be read"));
         Ok(())
     }
+}
 
+impl Tape {
     /// One way from the anchor to the list's end; false if the list was torn on the way.
     fn attempt(
         &mut self,
         program: &RawTracePoint,
-        anchor: &OwnedFd,
+        anchor: &Held<'_>,
         budget: u32,
         records: &mut Vec<WalkRecord>,
     ) -> Result<bool> {
@@ -171,7 +178,7 @@ impl Walker {
             previous: 0,
             lock: 0,
             waiter: 0,
-            anchor_fd: anchor.as_fd().as_raw_fd() as u32,
+            anchor_fd: anchor.file().as_raw_fd() as u32,
             budget,
             state: cursor::START,
             depth: 0,
@@ -203,13 +210,6 @@ impl Walker {
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint> {
     Ok(ebpf.program_mut("walk").context("program walk")?.try_into()?)
-}
-
-/// A flock on a private memory file: the newest lock of the CPU that we run on, and so the head of its list.
-fn anchor() -> Result<OwnedFd> {
-    let file = memfd_create("lockwatch-anchor", MemfdFlags::CLOEXEC).context("create the anchor")?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).context("lock the anchor")?;
-    Ok(file)
 }
 
 /// `/sys/devices/system/cpu/online`: "0-3,5".

@@ -1,0 +1,179 @@
+//! What an agent has loaded, against the kernel that runs. Without the rights to load programs these say so and pass.
+
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use lockwatch_core::lock::Kind;
+use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, flock, memfd_create};
+
+use super::{
+    load::Way,
+    stats::{Histogram, TableUse},
+    *,
+};
+
+/// What an agent loads; `None` where this host does not let us.
+fn agent(only: Option<Way>, sizes: Sizes) -> Option<Bpf> {
+    match Bpf::for_watching(Purpose::Agent, only, sizes) {
+        Ok(bpf) => Some(bpf),
+        Err(error) if rustix::process::geteuid().is_root() && load::built() => panic!("{error:#}"),
+        Err(error) => {
+            eprintln!("left out: {error:#}");
+            None
+        }
+    }
+}
+
+fn file() -> File {
+    memfd_create("lockwatch-test", MemfdFlags::CLOEXEC).unwrap().into()
+}
+
+fn take(file: impl AsFd) {
+    flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    flock(&file, FlockOperation::Unlock).unwrap();
+}
+
+fn count(histogram: &Histogram) -> u64 {
+    histogram.buckets.iter().sum()
+}
+
+fn table(bpf: &Bpf, name: &str) -> TableUse {
+    *bpf.stats().unwrap().tables.iter().find(|table| table.name == name).unwrap()
+}
+
+#[test]
+fn every_operation_is_counted_once() {
+    for way in [Way::Typed, Way::Raw] {
+        let Some(bpf) = agent(Some(way), Sizes::default()) else { return };
+        let (file, again) = (file(), file());
+        let before = bpf.stats().unwrap();
+        for _ in 0..1000 {
+            take(&file);
+        }
+        flock(&file, FlockOperation::NonBlockingLockShared).unwrap();
+        fcntl_lock(&again, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let after = bpf.stats().unwrap();
+        // Others use locks meanwhile.
+        let (flock, posix) = (Kind::Flock as usize, Kind::Posix as usize);
+        let taken = |kind: usize, mode: usize| after.acquired[kind][mode] - before.acquired[kind][mode];
+        assert!((1000..1100).contains(&taken(flock, 1)), "{way:?} {}", taken(flock, 1));
+        assert!(taken(flock, 0) >= 1 && taken(posix, 1) >= 1, "{way:?} {after:?}");
+        assert!(after.released[flock] - before.released[flock] >= 1000, "{way:?}");
+        let held = count(&after.holds[flock]) - count(&before.holds[flock]);
+        assert!((1000..1100).contains(&held), "{way:?} {held}");
+        assert!(after.holds[flock].sum_ns > before.holds[flock].sum_ns, "{way:?}");
+        assert!(table(&bpf, "held").entries >= 2, "{way:?}");
+    }
+}
+
+#[test]
+fn a_wait_is_timed() {
+    let Some(bpf) = agent(None, Sizes::default()) else { return };
+    let path = std::env::temp_dir().join(format!("lockwatch-wait-{}", std::process::id()));
+    let open = || File::options().create(true).truncate(true).write(true).open(&path).unwrap();
+    let (one, two) = (open(), open());
+    std::fs::remove_file(&path).unwrap();
+    let before = bpf.stats().unwrap();
+    flock(&one, FlockOperation::LockExclusive).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| flock(&two, FlockOperation::LockExclusive).unwrap());
+        let waits = || bpf.stats().unwrap().contended[0] > before.contended[0];
+        until("a wait", waits);
+        flock(&one, FlockOperation::Unlock).unwrap();
+    });
+    let after = bpf.stats().unwrap();
+    assert!(count(&after.waits[0]) > count(&before.waits[0]), "{after:?}");
+    assert!(after.waits[0].sum_ns > 0 && after.waits[0].buckets.len() == stats::bounds_ns().len() + 1);
+}
+
+#[test]
+fn a_full_table_is_counted_and_empties() {
+    let Some(mut bpf) =
+        agent(None, Sizes { held: 64, processes: 64, waits: 64, watched: 64, ring_bytes: 1, ..Sizes::default() })
+    else {
+        return;
+    };
+    bpf.look(Depth::Usual).unwrap();
+    let files: Vec<_> = (0..100).map(|_| file()).collect();
+    files.iter().for_each(|file| flock(file, FlockOperation::NonBlockingLockExclusive).unwrap());
+    let full = table(&bpf, "held");
+    assert_eq!((full.entries, full.capacity), (64, 64), "{full:?}");
+    assert!(full.full >= 36, "{full:?}");
+    assert!(bpf.census().unwrap().locks[0][1] >= 100);
+    // The walk has them all.
+    assert!(bpf.look(Depth::Usual).unwrap().locks.len() >= 100);
+    drop(files);
+    assert!(table(&bpf, "held").entries < 64, "{:?}", table(&bpf, "held"));
+    let lost = bpf.losses().unwrap();
+    take(file());
+    bpf.look(Depth::Usual).unwrap();
+    assert_eq!(bpf.losses().unwrap(), lost);
+}
+
+#[test]
+fn a_probe_that_is_gone_is_missed_and_attached_again() {
+    let Some(mut bpf) = agent(None, Sizes::default()) else { return };
+    for _ in 0..3 {
+        assert_eq!(bpf.health().unwrap(), health::Health::default());
+    }
+    for point in ["flock_lock_inode", "posix_lock_inode", "sched_process_exit", "sched_process_fork"] {
+        bpf.attached.as_mut().unwrap().hooks.iter().find(|hook| hook.point() == point).unwrap().cut();
+        assert_eq!(bpf.health().unwrap().silent, [point]);
+        bpf.reattach(&[point]).unwrap();
+        for _ in 0..3 {
+            assert_eq!(bpf.health().unwrap(), health::Health::default(), "{point}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_traces_when_it_is_asked_to_and_within_limits() {
+    let Some(mut bpf) = agent(None, Sizes { traced_per_second: 100, ..Sizes::default() }) else { return };
+    let told = |bpf: &Bpf| bpf.stats().unwrap().events.iter().find(|(name, _)| *name == "acquired").unwrap().1;
+    let file = file();
+    let hooks = bpf.attached.as_ref().unwrap().hooks.len();
+    take(&file);
+    assert_eq!(told(&bpf), 0);
+    bpf.set_tracing(true).unwrap();
+    bpf.set_tracing(true).unwrap();
+    assert_eq!(bpf.attached.as_ref().unwrap().hooks.len(), hooks + 1);
+    take(&file);
+    assert!(told(&bpf) > 0);
+    for _ in 0..5000 {
+        take(&file);
+    }
+    let so_far = told(&bpf);
+    assert!(so_far < 1000, "{so_far}");
+    let mut ring = bpf.take_news().unwrap();
+    let mut began = 0;
+    while let Some(record) = ring.next() {
+        if let Some(events::News::Throttled(throttled)) = events::decode(&record, &Clock::read()) {
+            assert_eq!(throttled.left_out, None);
+            began += 1;
+        }
+    }
+    assert!(began >= 1, "{began}");
+    let mut over = Vec::new();
+    until("the end of it", || {
+        over.extend(bpf.unthrottled().unwrap());
+        !over.is_empty()
+    });
+    assert!(over.iter().all(|throttled| throttled.left_out > Some(0)), "{over:?}");
+    bpf.set_tracing(false).unwrap();
+    assert_eq!(bpf.attached.as_ref().unwrap().hooks.len(), hooks);
+    let so_far = told(&bpf);
+    take(&file);
+    assert_eq!(told(&bpf), so_far);
+}
+
+/// Waits for something that must come.
+fn until(what: &str, mut is_there: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_there() {
+        assert!(began.elapsed() < Duration::from_secs(20), "no {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
