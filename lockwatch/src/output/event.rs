@@ -11,7 +11,7 @@ use lockwatch_core::{
     id::LockId,
     observation::{FileSeen, LockEvent, LockEventKind},
     policy::Decision,
-    process::{Life, Process},
+    process::{Life, Origin, Process},
     report::{LockReport, Waiter},
     time::Timestamp,
     timeline::Moment,
@@ -105,6 +105,17 @@ pub enum Event<'a> {
         /// How many.
         count: u64,
     },
+    /// A control group does so much that some of it is not told, or no longer.
+    Throttled {
+        /// When that began, or ended.
+        at: Timestamp,
+        /// The kernel's number of the group; 0 for all beyond the number that is kept apart.
+        cgroup: u64,
+        /// What the group is.
+        origin: &'a Origin,
+        /// How many operations were left out, when it has ended.
+        left_out: Option<u64>,
+    },
 }
 
 /// Prints one line. Whoever wants it seen at once flushes.
@@ -137,6 +148,7 @@ impl<'a> Event<'a> {
             | Event::AllClear { at }
             | Event::Watching { at, .. }
             | Event::Policy { at, .. }
+            | Event::Throttled { at, .. }
             | Event::Lost { at, .. } => *at,
         }
     }
@@ -161,6 +173,8 @@ impl<'a> Event<'a> {
             Event::Watching { .. } => "watching",
             Event::Policy { .. } => "policy",
             Event::Lost { .. } => "lost",
+            Event::Throttled { left_out: None, .. } => "throttled",
+            Event::Throttled { left_out: Some(_), .. } => "unthrottled",
         }
     }
 }
@@ -179,7 +193,7 @@ fn human(event: &Event<'_>, colour: bool, out: &mut impl Write) -> io::Result<()
         Event::Hot { .. } | Event::Policy { decision: Decision::Frozen { .. }, .. } => style::HOT,
         Event::Orphaned { .. } => style::BAD,
         Event::AllClear { .. } => style::GOOD,
-        Event::Lost { .. } => style::DOUBT,
+        Event::Lost { .. } | Event::Throttled { .. } => style::DOUBT,
         _ => style::PLAIN,
     };
     let word = format!("{:<12}", word(event));
@@ -236,6 +250,26 @@ fn text(event: &Event<'_>) -> String {
                 words::count(usize::try_from(*count).unwrap_or(usize::MAX), "event")
             )
         }
+        Event::Throttled { cgroup, origin, left_out, .. } => {
+            let group = group(*cgroup, origin);
+            match left_out {
+                None => format!("{group}: so many lock operations that only some of each second are told"),
+                Some(count) => {
+                    let count = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "lock operation");
+                    format!("{group}: told in full again; {count} were left out")
+                }
+            }
+        }
+    }
+}
+
+/// What a control group is best known by.
+fn group(cgroup: u64, origin: &Origin) -> String {
+    let known = [&origin.user_unit, &origin.unit, &origin.container, &origin.slice].into_iter().flatten().next();
+    match (known, cgroup) {
+        (Some(name), _) => name.to_string(),
+        (None, 0) => "other control groups".to_owned(),
+        (None, number) => format!("control group {number}"),
     }
 }
 
@@ -343,6 +377,9 @@ mod tests {
         let decision = Decision::Would { policy: "stale".into(), lock, method: Method::Release };
         see(&Event::Policy { at: NOW, decision: &decision });
         see(&Event::Lost { at: NOW, count: 17 });
+        let origin = Origin { unit: Some(Text::from("cron\u{202e}.service")), ..Origin::default() };
+        see(&Event::Throttled { at: NOW, cgroup: 4242, origin: &origin, left_out: None });
+        see(&Event::Throttled { at: NOW, cgroup: 0, origin: &Origin::default(), left_out: Some(7) });
     }
 
     fn all(format: Format) -> String {
@@ -350,7 +387,7 @@ mod tests {
         with_all(|event| write(event, format, &fixture::options(), &mut *out.borrow_mut()).unwrap());
         let text = String::from_utf8(out.into_inner()).unwrap();
         fixture::assert_harmless(&text);
-        assert_eq!(text.lines().count(), 9);
+        assert_eq!(text.lines().count(), 11);
         text
     }
 
@@ -372,6 +409,8 @@ mod tests {
                 2026-11-22T03:12:07.123Z ALL CLEAR    no hot lock is left
                 2026-11-22T03:12:07.123Z POLICY       stale: would clear f3k9-27qd (/tmp/a\nb\x1b[2J\u{202e}\xff"\\) by release, and does not: stage observe
                 2026-11-22T03:12:07.123Z LOST         17 events: what stands above may be incomplete, looking again
+                2026-11-22T03:12:07.123Z THROTTLED    cron\u{202e}.service: so many lock operations that only some of each second are told
+                2026-11-22T03:12:07.123Z UNTHROTTLED  other control groups: told in full again; 7 lock operations were left out
             "#]],
         );
     }
@@ -383,7 +422,8 @@ mod tests {
             .map(|line| {
                 let event: serde_json::Value = serde_json::from_str(line).unwrap();
                 let keys: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-                assert_eq!(keys.len(), 10, "{keys:?}");
+                let more = usize::from(event.get("group").is_some());
+                assert_eq!(keys.len(), 10 + more, "{keys:?}");
                 let get = |path| event.pointer(path).cloned().unwrap_or_default();
                 let ns = (get("/waited_ns"), get("/held_ns"), get("/lost"));
                 format!(
@@ -406,7 +446,9 @@ mod tests {
             "cleared" 10010672 null null 120000000000 null
             "all_clear" null null null null null
             "policy" null null null null null
-            "lost" null null null null 17"#]]
+            "lost" null null null null 17
+            "throttled" null null null null null
+            "unthrottled" null null null null 7"#]]
         .assert_eq(&short.join("\n"));
     }
 

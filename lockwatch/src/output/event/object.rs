@@ -1,9 +1,13 @@
 //! Events as CONTRACT section 3 has them.
 
+use std::borrow::Cow;
+
 use lockwatch_core::{
     lock::{FileId, Kind, Mode, Range},
     observation::FileSeen,
     policy::Decision,
+    process::Origin,
+    text::Text,
 };
 use serde::Serialize;
 
@@ -21,8 +25,34 @@ pub(crate) struct Object<'a> {
     waited_ns: Option<u64>,
     held_ns: Option<u64>,
     lost: Option<u64>,
-    policy: Option<PolicyObject<'a>>,
     history: Option<Vec<MomentObject<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Group<'a>>,
+    policy: Option<PolicyObject<'a>>,
+}
+
+/// A control group.
+#[derive(Serialize)]
+struct Group<'a> {
+    /// The kernel's number; null for all groups beyond those that are kept apart.
+    cgroup: Option<u64>,
+    unit: Option<Cow<'a, str>>,
+    user_unit: Option<Cow<'a, str>>,
+    slice: Option<Cow<'a, str>>,
+    container: Option<Cow<'a, str>>,
+}
+
+impl<'a> Group<'a> {
+    fn new(cgroup: u64, origin: &'a Origin) -> Self {
+        let lossy = |text: &'a Option<Text>| text.as_ref().map(Text::lossy);
+        Self {
+            cgroup: (cgroup != 0).then_some(cgroup),
+            unit: lossy(&origin.unit),
+            user_unit: lossy(&origin.user_unit),
+            slice: lossy(&origin.slice),
+            container: lossy(&origin.container),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -62,8 +92,9 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         waited_ns: None,
         held_ns: None,
         lost: None,
-        policy: None,
         history: None,
+        group: None,
+        policy: None,
     };
     match *event {
         Event::Lock { event, file, process, id, held_ns } => {
@@ -88,6 +119,10 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         }
         Event::Policy { decision, .. } => object.policy = Some(PolicyObject::new(decision)),
         Event::Lost { count, .. } => object.lost = Some(count),
+        Event::Throttled { cgroup, origin, left_out, .. } => {
+            object.group = Some(Group::new(cgroup, origin));
+            object.lost = left_out;
+        }
         Event::AllClear { .. } | Event::Watching { .. } => {}
     }
     object
