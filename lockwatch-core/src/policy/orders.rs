@@ -117,6 +117,7 @@ impl Orders {
         let mut old: HashMap<String, Rule> =
             mem::take(&mut self.rules).into_iter().map(|rule| (rule.policy.name.clone(), rule)).collect();
         self.rights = modest(rights);
+        self.unheard_until = None;
         self.rules = policies
             .into_iter()
             .map(|policy| match old.remove(&policy.name) {

@@ -48,7 +48,6 @@ fn orphan(name: &str) -> LockReport {
         deadlock: false,
         history: Vec::new(),
         evidence: Vec::new(),
-        history: Vec::new(),
     }
 }
 
