@@ -19,12 +19,22 @@ impl fmt::Display for LockId {
     }
 }
 
+/// What a name spells. Numbers sort as names do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number(u64);
+
+impl From<Number> for LockId {
+    fn from(number: Number) -> Self {
+        LockId(spell(number.0))
+    }
+}
+
 /// Names every lock of a list, newest first: the same name from every source and in every run, and no name twice.
 ///
 /// A name is a hash of what every source knows of a lock, and of its rank among locks that are equal in all that.
 /// Equals are ranked by their holders, then oldest first, so that a new one does not rename the others. When two
 /// different locks meet in one name (40 bits: one list of 100,000 in 200), the one that sorts later is hashed again.
-pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -> Vec<LockId> {
+pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -> Vec<Number> {
     let mut order: Vec<(Key, Reverse<usize>)> = Vec::new();
     let mut held_by: Vec<&[HolderSeen]> = Vec::new();
     for (i, lock) in locks.into_iter().enumerate() {
@@ -34,7 +44,7 @@ pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -
     order.sort_unstable();
 
     let boot = Hash::START.text(boot_id);
-    let mut ids = vec![LockId(String::new()); order.len()];
+    let mut numbers = vec![Number(0); order.len()];
     let mut taken = HashSet::with_capacity(order.len());
     for equals in order.chunk_by_mut(|(a, _), (b, _)| a == b) {
         // Most have no equal, and their holders need not be listed. The sort is stable: the oldest stay first.
@@ -44,10 +54,10 @@ pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -
         for ((key, Reverse(i)), rank) in equals.iter().zip(0..) {
             // Ends: more attempts than there are locks cannot all be taken by them.
             let fresh = (0..).map(|attempt| key.hash(boot, rank, attempt) >> UNUSED_BITS).find(|id| taken.insert(*id));
-            ids[*i] = LockId(spell(fresh.unwrap_or_default()));
+            numbers[*i] = Number(fresh.unwrap_or_default());
         }
     }
-    ids
+    numbers
 }
 
 /// A lock, as far as its name depends on it.
@@ -196,7 +206,7 @@ mod tests {
     }
 
     fn names(boot_id: &str, locks: &[LockSeen]) -> Vec<LockId> {
-        assign(boot_id, locks.iter().map(subject))
+        assign(boot_id, locks.iter().map(subject)).into_iter().map(LockId::from).collect()
     }
 
     fn lock(kind: Kind, inode: u64, pid: u32, holder: u32) -> LockSeen {

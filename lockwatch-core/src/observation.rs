@@ -24,7 +24,7 @@ pub struct Picture {
     /// The processes that locks, holders and waits name, and the births of their neighbours.
     pub census: Census,
     /// The locked files.
-    pub files: HashMap<FileId, FileSeen>,
+    pub files: HashMap<FileId, Arc<FileSeen>>,
     /// Whether every process's fd table could be read; if not, a holder may be missing.
     pub fds_complete: bool,
     /// Whether every other place that can keep a lock alive (mappings, messages in flight, io_uring, the kernel) was

@@ -1,11 +1,13 @@
 //! What is known of the host's locks: the last picture, what has happened since, and what only history knows.
 
 mod history;
+mod order;
 mod report;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
@@ -30,7 +32,7 @@ pub struct Table {
     locks: HashMap<Owned, Vec<Span<Held>>>,
     waits: Vec<WaitSeen>,
     census: Census,
-    files: HashMap<FileId, FileSeen>,
+    files: HashMap<FileId, Arc<FileSeen>>,
     fds_complete: bool,
     search_complete: bool,
     exact: bool,
@@ -149,11 +151,14 @@ impl Table {
     }
 
     fn newest_first(&self) -> Vec<(&Owned, &Span<Held>)> {
-        let mut all: Vec<_> =
-            self.locks.iter().flat_map(|(owned, spans)| spans.iter().map(move |span| (owned, span))).collect();
+        let mut all = Vec::with_capacity(self.locks.len());
+        for (owned, spans) in &self.locks {
+            all.extend(spans.iter().map(|span| (Reverse(span.payload.age), owned, span)));
+        }
         // Pieces of one lock have one age.
-        all.sort_unstable_by_key(|(owned, span)| (u64::MAX - span.payload.age, owned.0, span.range));
-        all
+        let piece = |owned: &Owned, span: &Span<Held>| (owned.0, span.range);
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| piece(a.1, a.2).cmp(&piece(b.1, b.2))));
+        all.into_iter().map(|(_, owned, span)| (owned, span)).collect()
     }
 
     fn apply_lock(&mut self, event: &LockEvent) -> Vec<Released> {

@@ -111,7 +111,7 @@ struct Watcher<'a> {
     waits: Waits,
     /// When a lock of the last report may get hot.
     may_get_hot: Option<Timestamp>,
-    files: HashMap<FileId, FileSeen>,
+    files: HashMap<FileId, Arc<FileSeen>>,
     dying: JoinSet<Dead>,
     /// How many more pidfds may be open.
     room: Arc<Semaphore>,
@@ -255,11 +255,12 @@ impl<'a> Watcher<'a> {
     }
 
     /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> FileSeen {
+    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
         if let Some(seen) = self.files.get(&event.file) {
             return seen.clone();
         }
-        let seen = files::through(&self.request.proc_root, event.process.pid, event.file).unwrap_or_default();
+        let seen =
+            files::through(&self.request.proc_root, event.process.pid, event.file).map(Arc::new).unwrap_or_default();
         if seen.path.is_some() {
             self.files.insert(event.file, seen.clone());
         }

@@ -18,11 +18,10 @@ use self::object::{Document, RecordObject};
 use super::{
     Format,
     document::rfc3339,
-    escape::to_json,
     explain,
     layout::{self, Give},
     style::{self, STRONG, paint},
-    words,
+    to_json, words,
 };
 
 /// More breaks than these are only counted: one would do.

@@ -7,10 +7,9 @@ use lockwatch_control::document::{Document, Outcome, Party, PlanObject};
 
 use super::{
     Options,
-    escape::to_json,
     explain::layout,
     style::{BAD, DOUBT, GOOD, STRONG, paint},
-    words,
+    to_json, words,
 };
 
 /// Prints the document and a newline.

@@ -98,7 +98,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
         locks,
         waits,
         census,
-        files,
+        files: files.into_iter().map(|(file, seen)| (file, Arc::new(seen))).collect(),
         fds_complete,
         search_complete: searched.complete,
         exact,

@@ -1,6 +1,6 @@
 //! From what the walk and the iterator have met to a picture.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, fl, kind};
 use lockwatch_core::{
@@ -59,7 +59,7 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
         files.entry(file).or_insert_with(|| {
             let mut names = fds.names_of((record.lock.inode, record.lock.device));
             names.extend(found.name_of(record.file));
-            places.settle(file, &names)
+            Arc::new(places.settle(file, &names))
         });
         if record.depth == 0 {
             locks.push(lock(record, fds, found, clock, &mut people));
@@ -170,11 +170,11 @@ fn name_sharers(locks: &mut [LockSeen], census: &Census) {
 }
 
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.
-fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
+fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, Arc<FileSeen>>, census: &Census) {
     for lock in locks.iter().filter(|lock| !is_alive(lock, census)) {
         let Some(seen) = files.get_mut(&lock.file).filter(|seen| seen.text.is_none()) else { continue };
         let fs = seen.fs.clone();
         let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
-        seen.text = lock.holders.iter().find_map(text);
+        Arc::make_mut(seen).text = lock.holders.iter().find_map(text);
     }
 }
