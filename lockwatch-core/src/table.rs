@@ -6,14 +6,10 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
+    hash::Map,
     lock::{Breaking, FileId, Kind, OwnerKey},
     observation::{Census, Event, FileSeen, HolderSeen, LockEvent, LockEventKind, LockSeen, Picture, Via, WaitSeen},
     process::{Life, Process, ProcessId},
@@ -29,10 +25,10 @@ use crate::{
 pub struct Table {
     settings: Settings,
     taken_at: Option<Timestamp>,
-    locks: HashMap<Owned, Vec<Span<Held>>>,
+    locks: Map<Owned, Vec<Span<Held>>>,
     waits: Vec<WaitSeen>,
     census: Census,
-    files: HashMap<FileId, Arc<FileSeen>>,
+    files: Map<FileId, Arc<FileSeen>>,
     fds_complete: bool,
     search_complete: bool,
     exact: bool,
@@ -92,7 +88,7 @@ impl Table {
     pub fn see(&mut self, mut picture: Picture) {
         let count = picture.locks.len() as u64;
         let old = std::mem::take(&mut self.locks);
-        let mut locks: HashMap<Owned, Vec<Span<Held>>> = HashMap::with_capacity(picture.locks.len());
+        let mut locks: Map<Owned, Vec<Span<Held>>> = Map::default();
         // The kernel lists the newest lock first.
         for (lock, age) in picture.locks.drain(..).zip((0..count).rev()) {
             let owned = (lock.file, lock.kind, lock.owner);

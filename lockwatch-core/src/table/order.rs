@@ -1,6 +1,9 @@
 //! The order of a report's rows.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    sync::Arc,
+};
 
 use super::{Held, Owned};
 use crate::{
@@ -12,7 +15,6 @@ use crate::{
 };
 
 /// A lock that is to become a row.
-#[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) owned: &'a Owned,
     pub(super) span: &'a Span<Held>,
@@ -21,32 +23,39 @@ pub(super) struct Place<'a> {
     pub(super) number: Number,
     /// How many locks are newer.
     pub(super) nth: usize,
+    path: Option<&'a [u8]>,
+    /// The first bytes of the path in which not all paths are alike.
+    head: u64,
 }
 
 impl<'a> Place<'a> {
-    fn path(&self) -> Option<&'a [u8]> {
-        self.seen?.path.as_ref().map(Text::as_bytes)
+    pub(super) fn new(
+        (owned, span): (&'a Owned, &'a Span<Held>),
+        seen: Option<&'a Arc<FileSeen>>,
+        number: Number,
+        nth: usize,
+    ) -> Self {
+        let path = seen.and_then(|seen| seen.path.as_ref()).map(Text::as_bytes);
+        Self { owned, span, seen, number, nth, path, head: 0 }
+    }
+
+    /// A hundred thousand are compared a million times, and paths and spans lie scattered in memory: the heads of most
+    /// differ.
+    fn compare(&self, other: &Self) -> Ordering {
+        let paths = (self.path.is_none(), self.head, self.path).cmp(&(other.path.is_none(), other.head, other.path));
+        let rest = |place: &Place| (place.span.range, place.owned.0, place.number);
+        paths.then_with(|| rest(self).cmp(&rest(other)))
     }
 }
 
 /// Sorts by path and range; what has no path comes last, and no two are equal.
-pub(super) fn by_path(places: Vec<Place>) -> Vec<Place> {
-    let mut paths = places.iter().filter_map(Place::path);
+pub(super) fn by_path(places: &mut [Place]) {
+    let mut paths = places.iter().filter_map(|place| place.path);
     let common = paths.next().map_or(0, |first| paths.fold(first.len(), |len, path| alike(&first[..len], path)));
-    let mut keyed: Vec<_> = places
-        .into_iter()
-        .map(|place| {
-            let path = place.path();
-            let head = path.map_or([u8::MAX; 8], |path| head(&path[common..]));
-            ((path.is_none(), head, path, place.span.range.start), place)
-        })
-        .collect();
-    // Paths lie scattered in memory, and a hundred thousand are compared a million times: most differ in their heads.
-    keyed.sort_unstable_by(|(a, one), (b, other)| {
-        let rest = |place: &Place| (place.span.range, place.owned.0, place.number);
-        a.cmp(b).then_with(|| rest(one).cmp(&rest(other)))
-    });
-    keyed.into_iter().map(|(_, place)| place).collect()
+    for place in places.iter_mut() {
+        place.head = place.path.map_or(0, |path| head(&path[common..]));
+    }
+    places.sort_unstable_by(Place::compare);
 }
 
 /// In how many bytes two paths begin alike.
@@ -55,11 +64,11 @@ fn alike(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// The first bytes, in the order of the whole: zeroes fill up what is shorter.
-fn head(path: &[u8]) -> [u8; 8] {
+fn head(path: &[u8]) -> u64 {
     let mut head = [0; 8];
     let len = path.len().min(head.len());
     head[..len].copy_from_slice(&path[..len]);
-    head
+    u64::from_be_bytes(head)
 }
 
 /// Puts the hot first, then the orphaned; everything else stays as it is.

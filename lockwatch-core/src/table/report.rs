@@ -33,11 +33,11 @@ impl Table {
         let order = self.newest_first();
         let numbers = id::assign(&host.boot_id, order.iter().map(|(owned, span)| subject(owned, span)));
         let queues = self.queues(&order);
-        let place = |(nth, number)| {
-            let (owned, span) = order[nth];
-            Place { owned, span, seen: self.files.get(&owned.0), number, nth }
-        };
-        let places = by_path(numbers.into_iter().enumerate().map(place).collect());
+        let numbered = order.iter().zip(numbers).enumerate();
+        let place =
+            |(nth, (lock, number)): (usize, (&(_, _), _))| Place::new(*lock, self.files.get(&lock.0.0), number, nth);
+        let mut places: Vec<Place> = numbered.map(place).collect();
+        by_path(&mut places);
         let row = |i: usize| {
             let place = &places[i];
             self.row(place, queues.of_lock.get(&place.nth).cloned().unwrap_or_default(), now)
@@ -60,7 +60,8 @@ impl Table {
         let Place { owned: &(file, kind, _), span, .. } = *place;
         let held = &span.payload;
         let file_seen = place.seen.cloned().unwrap_or_default();
-        let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
+        let mut holders: Vec<Holder> = Vec::with_capacity(held.holders.len());
+        holders.extend(held.holders.iter().filter_map(|holder| self.holder(holder)));
         let holders_complete = self.fds_complete && held.looked && self.is_searched(held, &holders);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {

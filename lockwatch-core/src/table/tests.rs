@@ -72,7 +72,7 @@ fn picture(seconds: u64, locks: Vec<LockSeen>, living: &[Process]) -> Picture {
         locks,
         waits: Vec::new(),
         census: Census { living, ..Census::default() },
-        files: HashMap::new(),
+        files: Map::default(),
         fds_complete: true,
         search_complete: true,
         exact: true,
@@ -321,7 +321,7 @@ fn the_hot_come_first_then_the_orphaned_then_by_path() {
     let locks = vec![row(5, heir.id), row(4, heir.id), row(3, heir.id), row(2, gone), row(1, gone)];
     let named = |path: &str| Arc::new(FileSeen { path: Some(Text::from(path)), ..FileSeen::default() });
     let name = |inode: u64, path: &str| (file(inode), named(path));
-    let files = HashMap::from([name(1, "/z"), name(2, "/y"), name(3, "/b"), name(4, "/a")]);
+    let files = Map::from_iter([name(1, "/z"), name(2, "/y"), name(3, "/b"), name(4, "/a")]);
     let waiter = process(id(801, 9), "w");
     let look = |seconds| Picture {
         waits: vec![wait(waiter.id, Mode::Write)],

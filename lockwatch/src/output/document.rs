@@ -3,6 +3,7 @@
 //! Nothing is built in memory: a hundred thousand locks cost what writing them costs.
 
 mod lock_file;
+mod memo;
 mod parts;
 mod people;
 
@@ -19,10 +20,12 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
     lock_file::LockFileObject,
+    memo::Memo,
     parts::{At, RangeObject, rfc3339},
     people::{Acquirer, Named, ProcessObject},
 };
 use self::{
+    memo::{Locked, Taker},
     parts::{Base64, Seq, Shown, lost},
     people::{HolderObject, WaiterObject},
 };
@@ -59,7 +62,7 @@ impl Serialize for Document<'_> {
             exact: report.exact,
             warnings: &report.warnings,
             lock_file: self.lock_file.map(|file| LockFileObject::new(file, &report.host)),
-            locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock))),
+            locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock, None))),
         }
         .serialize(serializer)
     }
@@ -105,8 +108,8 @@ pub(crate) struct LockObject<'a> {
     kind: &'static str,
     mode: &'static str,
     range: RangeObject,
-    file: FileObject<'a>,
-    acquirer: Option<Acquirer<'a>>,
+    file: Locked<'a>,
+    acquirer: Option<Taker<'a>>,
     acquired_at: Option<At>,
     breaking: Option<BreakingObject>,
     holders: Vec<HolderObject<'a>>,
@@ -120,19 +123,20 @@ pub(crate) struct LockObject<'a> {
 }
 
 impl<'a> LockObject<'a> {
-    pub(crate) fn new(lock: &'a LockReport) -> Self {
+    /// Whoever writes many locks of a report remembers what stands in many of them.
+    pub(crate) fn new(lock: &'a LockReport, memo: Option<&'a Memo<'a>>) -> Self {
         Self {
             id: &lock.id.0,
             kind: lock.kind.name(),
             mode: lock.mode.name(),
             range: RangeObject::new(lock.range),
-            file: FileObject::new(lock.file, Some(&lock.file_seen)),
-            acquirer: lock.acquirer.as_deref().map(Acquirer::new),
+            file: Locked(lock.file, &lock.file_seen, memo),
+            acquirer: lock.acquirer.as_deref().map(|process| Taker(process, memo)),
             acquired_at: lock.acquired_at.map(At),
             breaking: lock.breaking.map(BreakingObject::new),
-            holders: lock.holders.iter().map(HolderObject::new).collect(),
+            holders: lock.holders.iter().map(|holder| HolderObject::new(holder, memo)).collect(),
             holders_complete: lock.holders_complete,
-            waiters: lock.waiters.iter().map(WaiterObject::new).collect(),
+            waiters: lock.waiters.iter().map(|waiter| WaiterObject::new(waiter, memo)).collect(),
             verdict: lock.verdict.name(),
             cause: lock.cause.map(|c| c.name()),
             hot: lock.hot,
