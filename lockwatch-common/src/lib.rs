@@ -7,6 +7,7 @@
 
 mod layout;
 mod records;
+pub mod stats;
 mod tables;
 mod wire;
 

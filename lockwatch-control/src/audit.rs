@@ -40,9 +40,6 @@ use self::{
 };
 use crate::document::Outcome;
 
-/// Where the log is unless somebody says otherwise.
-pub const PATH: &str = "/var/log/lockwatch/audit.jsonl";
-
 /// The schema of its lines.
 pub const SCHEMA: &str = "lockwatch.audit/1";
 

@@ -13,15 +13,12 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use lockwatch_core::text::Text;
-use rustix::net::sockopt;
 
 use crate::{
     document::Document,
+    peer::uid_of,
     protocol::{Answer, Confirmation, Request},
 };
-
-/// Where `lockwatch control` listens.
-pub const SOCKET: &str = "/run/lockwatch/control.sock";
 
 /// Longer than any document: a plan names its holders and waiters.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -49,8 +46,8 @@ impl Client {
             ),
             _ => anyhow::Error::from(error).context(format!("connect to {shown}")),
         })?;
-        let uid = sockopt::socket_peercred(&stream).context("ask who listens")?.uid;
-        ensure!(uid.is_root(), "uid {} listens at {shown}, not root", uid.as_raw());
+        let uid = uid_of(&stream).context("ask who listens")?;
+        ensure!(uid == 0, "uid {uid} listens at {shown}, not root");
         Ok(Self::over(stream))
     }
 

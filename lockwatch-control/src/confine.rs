@@ -38,13 +38,41 @@ pub const NEEDED: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet:
 /// There are other threads, a capability is missing, or the kernel has no seccomp filters. Then some of it may have been
 /// given up, and nothing must be acted upon.
 pub fn drop_to(kept: CapabilitySet) -> anyhow::Result<()> {
+    let filters = calls::filters().context("make the seccomp filters")?;
+    keep_only(kept)?;
+    // Whatever rustix asks of the kernel once, it asks now: its vDSO is found by a prctl(2) that is not on the list.
+    let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let [absent, allowed] = &filters;
+    // That clone3 is absent is no news.
+    apply(absent, 0)
+        .and_then(|()| apply(allowed, libc::SECCOMP_FILTER_FLAG_LOG))
+        .context("set the seccomp filters (does this kernel have CONFIG_SECCOMP_FILTER?)")
+}
+
+/// Leaves this process with these capabilities, without a way to any other, and with all system calls.
+///
+/// # Errors
+///
+/// There are other threads, or a capability is missing. Then some may have been given up.
+pub fn keep_only(kept: CapabilitySet) -> anyhow::Result<()> {
     // Capabilities belong to threads (capabilities(7)): another one would keep them all.
     ensure!(threads()? == 1, "this process has more threads than one");
-    let filters = calls::filters().context("make the seccomp filters")?;
     drop_capabilities(kept)?;
-    thread::set_no_new_privs(true).context("set no_new_privs")?;
-    let [first, second] = filters.map(|filter| apply(&filter));
-    first.and(second).context("set the seccomp filters (does this kernel have CONFIG_SECCOMP_FILTER?)")
+    thread::set_no_new_privs(true).context("set no_new_privs")
+}
+
+/// Does something without the use of these capabilities. The thread has them back afterwards.
+///
+/// # Errors
+///
+/// They cannot be put aside, or not be taken back. The inner result is that of what was done.
+pub fn without<T>(aside: CapabilitySet, act: impl FnOnce() -> T) -> anyhow::Result<T> {
+    let before = thread::capabilities(None).context("read this process's capabilities")?;
+    let less = CapabilitySets { effective: before.effective - aside, ..before };
+    thread::set_capabilities(None, less).context("put capabilities aside")?;
+    let done = act();
+    thread::set_capabilities(None, before).context("take capabilities back")?;
+    Ok(done)
 }
 
 fn drop_capabilities(kept: CapabilitySet) -> anyhow::Result<()> {
@@ -90,19 +118,12 @@ fn threads() -> anyhow::Result<usize> {
     count.with_context(|| format!("no count of threads in {}", Text::new(&status)))
 }
 
-/// seccomp(2) with SECCOMP_FILTER_FLAG_LOG, which `seccompiler::apply_filter` cannot ask for.
-fn apply(filter: &BpfProgram) -> io::Result<()> {
+/// seccomp(2) with flags, which `seccompiler::apply_filter` does not take.
+fn apply(filter: &BpfProgram, flags: libc::c_ulong) -> io::Result<()> {
     let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut().cast() };
     // SAFETY: `program` and the filter it names live through the call, and the kernel only reads them; seccompiler's
     // `sock_filter` is `repr(C)` with the fields of the kernel's (linux/filter.h).
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_LOG,
-            &raw const program,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -25,6 +25,9 @@ pub struct Document {
     pub next_owner: Option<Party>,
     /// From the confirmation to the verified end, in nanoseconds.
     pub took_ns: Option<u64>,
+    /// How long a duplicate of the locked file was lockwatch's, in nanoseconds, if there was one.
+    #[serde(default)]
+    pub duplicate_held_ns: Option<u64>,
     /// What happened in words, and what to do next: for a human, the most important first.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -126,6 +129,7 @@ impl Document {
             verified: false,
             next_owner: None,
             took_ns: None,
+            duplicate_held_ns: None,
             notes: Vec::new(),
             approvals: None,
         }

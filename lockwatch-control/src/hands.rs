@@ -19,6 +19,7 @@
 mod expire;
 mod grip;
 mod message;
+mod namesake;
 mod planned;
 mod release;
 #[cfg(test)]

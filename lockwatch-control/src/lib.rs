@@ -6,7 +6,6 @@
 
 pub mod audit;
 pub mod client;
-pub mod config;
 pub mod confine;
 pub mod document;
 pub mod eyes;
@@ -22,6 +21,5 @@ pub mod protocol;
 pub mod server;
 pub mod service;
 pub mod session;
-mod trusted;
 pub mod turned_away;
 pub mod wire;

@@ -18,16 +18,17 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use lockwatch_config::trusted;
 use lockwatch_core::text::Text;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{FlockOperation, Mode, fchmod, flock},
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{protocol::Answer, server, trusted};
+use crate::{peer::uid_of, protocol::Answer, server};
 
 /// How many may be served at once, and how many of one user who is not root: nobody can keep all the others out.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +143,7 @@ fn listen(path: &Path) -> rustix::io::Result<UnixListener> {
 
 fn serve(stream: UnixStream, room: Room, served: &[Served], mut command: Command) -> Option<Served> {
     let mut start = || -> anyhow::Result<Served> {
-        let uid = sockopt::socket_peercred(&stream).context("ask who has connected")?.uid.as_raw();
+        let uid = uid_of(&stream).context("ask who has connected")?;
         let many = served.iter().filter(|one| one.uid == uid).count();
         ensure!(uid == 0 || many < room.each, "uid {uid} is being served {many} times already");
         let stdin = stream.try_clone().context("duplicate a connection")?;

@@ -1,10 +1,10 @@
 //! Who is at the other end of a connected socket: what the kernel says, never what was sent.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     mem::size_of,
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::PathBuf,
@@ -12,10 +12,11 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use lockwatch_core::text::Text;
+use lockwatch_sys::stat::Stat;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{SocketAddrUnix, getpeername, getsockname, sockopt},
-    process::{PidfdFlags, pidfd_open},
+    net::{SocketAddrUnix, getpeername, getsockname},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::audit::Actor;
@@ -65,24 +66,21 @@ impl Peer {
         let own = getsockname(socket).context("not a socket")?;
         let own = SocketAddrUnix::try_from(own).ok().context("not a unix socket")?;
         getpeername(socket).context("not a connected socket")?;
-        let credentials = sockopt::socket_peercred(socket).context("ask who is at the other end")?;
-        let uid = credentials.uid.as_raw();
+        let libc::ucred { pid, uid, .. } = credentials(socket).context("ask who is at the other end")?;
+        let number = Pid::from_raw(pid).context("whoever is at the other end is outside of this pid namespace")?;
         let way = match own.path() {
             Some(path) => Way::Socket(PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()))),
             None => Way::Pair,
         };
         admit(uid, &way)?;
-        let pidfd = pidfd_of(socket).or_else(|| pidfd_open(credentials.pid, PidfdFlags::empty()).ok());
-        let pid = credentials.pid.as_raw_nonzero().get().unsigned_abs();
-        let seen = pidfd.and_then(|pidfd| {
-            let seen = Seen::read(pid, uid);
-            seen.filter(|_| lives(&pidfd))
-        });
+        let pidfd = pidfd_of(socket).or_else(|| pidfd_open(number, PidfdFlags::empty()).ok());
+        let pid = pid.unsigned_abs();
+        let seen = pidfd.and_then(|pidfd| seen(pid, uid).filter(|_| lives(&pidfd)));
         let mut ourselves = ancestors(std::process::id());
         // A number that may be another's by now is not signalled either: that costs nothing.
         ourselves.extend(ancestors(pid));
-        let (comm, tty) = seen.map_or((None, None), |seen| (Some(seen.comm.to_string()), seen.tty));
-        Ok(Self { uid, pid, comm, tty, way, ourselves })
+        let tty = seen.as_ref().and_then(|stat| terminal(stat.tty.try_into().ok()?));
+        Ok(Self { uid, pid, comm: seen.map(|stat| stat.comm.to_string()), tty, way, ourselves })
     }
 
     /// As the record names it.
@@ -122,21 +120,38 @@ fn admit(uid: u32, way: &Way) -> anyhow::Result<()> {
 }
 
 /// The peer's pidfd, if the kernel has it.
-fn pidfd_of(socket: impl AsFd) -> Option<OwnedFd> {
-    let mut fd: libc::c_int = -1;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `fd` and `length` live through the call, and `length` is the size of `fd`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERPIDFD,
-            (&raw mut fd).cast(),
-            &raw mut length,
-        )
-    };
+fn pidfd_of(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let fd = option(socket, libc::SO_PEERPIDFD, -1).ok().filter(|fd| *fd >= 0)?;
     // SAFETY: the kernel has made this descriptor for us, and nobody else knows it.
-    (result == 0 && fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The effective user of whoever has connected, or listens.
+pub(crate) fn uid_of(socket: impl AsFd) -> io::Result<u32> {
+    credentials(socket.as_fd()).map(|credentials| credentials.uid)
+}
+
+/// Not by rustix, whose `Pid` cannot be 0: the number of a process that is outside of this pid namespace.
+fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    option(socket, libc::SO_PEERCRED, libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX })
+}
+
+/// What any bits are a value of.
+trait Plain: Copy {}
+impl Plain for libc::c_int {}
+impl Plain for libc::ucred {}
+
+/// getsockopt(2).
+fn option<T: Plain>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> io::Result<T> {
+    let mut length = size_of::<T>() as libc::socklen_t;
+    let (place, size) = ((&raw mut value).cast(), &raw mut length);
+    // SAFETY: `value` and `length` live through the call, `length` is the size of `value`, which any bits may be.
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, place, size) };
+    match done {
+        0 if length as usize == size_of::<T>() => Ok(value),
+        0 => Err(io::ErrorKind::InvalidData.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A pidfd is readable once its process has ended (pidfd_open(2)).
@@ -144,38 +159,22 @@ fn lives(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
 }
 
-struct Seen {
-    comm: Text,
-    tty: Option<String>,
+/// What `/proc` says of a process, if it is this user's. The directory is its effective user's, or root's if its memory
+/// must not be dumped (proc(5)).
+fn seen(pid: u32, uid: u32) -> Option<Stat> {
+    let owner = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+    stat(pid).filter(|_| owner == uid || owner == 0)
 }
 
-impl Seen {
-    fn read(pid: u32, uid: u32) -> Option<Self> {
-        let dir = PathBuf::from(format!("/proc/{pid}"));
-        // The directory is its effective user's; root's, if its memory must not be dumped (proc(5)).
-        let owner = fs::metadata(&dir).ok()?.uid();
-        let stat = fs::read(dir.join("stat")).ok()?;
-        let (comm, fields) = fields(&stat)?;
-        let tty: u32 = fields.get(4)?.parse().ok()?;
-        (owner == uid || owner == 0).then(|| Self { comm: Text::new(comm), tty: terminal(tty) })
-    }
+fn stat(pid: u32) -> Option<Stat> {
+    Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// A process and its ancestors, as far as they can be seen.
 fn ancestors(pid: u32) -> Vec<u32> {
-    let parent = |pid: &u32| {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        fields(&stat)?.1.get(1)?.parse().ok().filter(|parent| *parent > 0)
-    };
+    let parent = |pid: &u32| stat(*pid).map(|stat| stat.parent).filter(|parent| *parent > 0);
     // Numbers that are given away while this reads could lead in a circle.
     std::iter::successors(Some(pid), parent).take(256).collect()
-}
-
-/// The command name in `/proc/PID/stat`, and the fields after it: state, parent, group, session, terminal, …
-fn fields(stat: &[u8]) -> Option<(&[u8], Vec<&str>)> {
-    let open = stat.iter().position(|b| *b == b'(')?;
-    let close = stat.iter().rposition(|b| *b == b')').filter(|close| *close > open)?;
-    Some((&stat[open + 1..close], str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace().collect()))
 }
 
 /// A terminal's usual name, from the number in `/proc/PID/stat` (`new_encode_dev`, include/linux/kdev_t.h, 6.18; majors

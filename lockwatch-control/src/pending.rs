@@ -14,9 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use lockwatch_config::trusted;
 use lockwatch_core::text::Text;
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, unlinkat},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat},
     io::Errno,
     time::{ClockId, clock_gettime},
 };
@@ -26,11 +27,7 @@ use crate::{
     audit::Actor,
     proof,
     protocol::{Approve, Clear},
-    trusted,
 };
-
-/// Where they wait.
-pub const DIRECTORY: &str = "/run/lockwatch/pending";
 
 /// How long one waits.
 pub const WAITS: Duration = Duration::from_secs(600);
@@ -100,21 +97,16 @@ impl Waiting {
 }
 
 impl Pending {
-    /// Opens the directory, and makes it if only it is missing. To be called before the confinement.
+    /// Opens the directory, and makes it, and the one in which it is, if they are missing. To be called before the
+    /// confinement.
     ///
     /// # Errors
     ///
     /// Others than root could have put something into it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = Text::new(path.as_os_str().as_bytes());
-        let parent = trusted::directory(path.parent().unwrap_or(Path::new("/")))?;
-        let parent = parent.with_context(|| format!("there is no directory for {shown}"))?;
-        let name = path.file_name().with_context(|| format!("{shown} has no name"))?;
-        match mkdirat(&parent, name, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).with_context(|| format!("make {shown}")),
-        }
-        let dir = trusted::directory(path)?.with_context(|| format!("{shown} is gone"))?;
+        trusted::make(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        let dir = trusted::make(path, 0o700)?;
         let mode = Mode::from_raw_mode(fstat(&dir)?.st_mode);
         let others = Mode::RWXG | Mode::RWXO;
         ensure!(!mode.intersects(others), "others than root can see who waits in {shown} (chmod 0700 {shown})");
@@ -327,6 +319,6 @@ mod tests {
         check(0o770, "others than root can write to");
         check(0o750, "others than root can see who waits in");
         check(0o701, "others than root can see who waits in");
-        assert!(Pending::open(&dir.path().join("none/pending")).is_err());
+        assert!(Pending::open(&dir.path().join("a/b/pending")).is_err());
     }
 }

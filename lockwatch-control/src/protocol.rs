@@ -13,10 +13,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use lockwatch_config::Control;
 use lockwatch_core::clear::{Hold, Method, Wish};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Config, document::Document};
+use crate::document::Document;
 
 /// No line of the one who asks is longer, its end included.
 pub const LONGEST_LINE: usize = 4096;
@@ -164,7 +165,7 @@ impl Clear {
     /// # Errors
     ///
     /// Somebody who is not root wants a guard to be weaker than the configuration has it: in words.
-    pub fn wanted(&self, config: &Config, root: bool) -> Result<Wanted, String> {
+    pub fn wanted(&self, config: &Control, root: bool) -> Result<Wanted, String> {
         let time = |wanted: Option<u64>, usual| wanted.map_or(usual, Duration::from_millis);
         let hold_max = time(self.hold_max_ms, config.hold_max).min(LONGEST);
         let settle = time(self.settle_ms, config.settle).min(LONGEST);
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn only_root_weakens_a_guard() {
-        let config = Config::default();
+        let config = Control::default();
         let check = |clear: Clear, root, expect: Result<(u64, u64, u64), &str>| {
             let wanted = clear.wanted(&config, root).map(|wanted| {
                 let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap();

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use lockwatch_config::Control;
 use lockwatch_core::clear::Policy;
 
 use crate::{
     audit::{Actor, Log},
-    config::Config,
     document::{Approvals, Document, Outcome},
     eyes::Eyes,
     front::Front,
@@ -20,7 +20,7 @@ use crate::{
 /// What serves a request, whatever it is.
 pub struct Service<'a> {
     /// What the host's owner allows.
-    pub config: &'a Config,
+    pub config: &'a Control,
     /// Where plans wait for a second person, if there must be one.
     pub pending: Option<&'a Pending>,
     /// Who looks.
@@ -42,8 +42,14 @@ impl Service<'_> {
 
     fn clear(&mut self, clear: &Clear, peer: &Peer, front: &mut dyn Front) -> Result<Document> {
         ensure!(clear.audit_log.is_none() || peer.is_own_root(), "only root says where the record is kept");
-        let policies = [self.config.policy_for(peer)];
+        let policies = [self.policy_for(peer)];
         self.run(clear, &peer.actor(), &[], peer.uid == 0, &policies, front)
+    }
+
+    /// What the one who asks may do. That it is a member of the group, if it is not root, was checked by the kernel when it
+    /// connected ([`Peer`]).
+    fn policy_for(&self, peer: &Peer) -> Policy {
+        Policy { ourselves: peer.ourselves.clone(), ..self.config.policy_of(peer.uid) }
     }
 
     /// The second person's word. Whatever is done must be allowed to both.
@@ -67,7 +73,7 @@ impl Service<'_> {
             }
         };
         let first = self.config.policy_of(waiting.first.uid);
-        let policies = [self.config.policy_for(peer), first];
+        let policies = [self.policy_for(peer), first];
         self.run(&waiting.request, &peer.actor(), &[waiting.first], peer.uid == 0, &policies, front)
     }
 

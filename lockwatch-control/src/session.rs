@@ -4,6 +4,7 @@
 mod verify;
 
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
@@ -118,18 +119,26 @@ impl Session<'_> {
         if let Some(waits) = self.for_others(&planned) {
             return Ok(waits);
         }
-        self.see(&plan.case.id.0, Some((&plan.case, held.is_some())))?;
-        if let Some(held) = &held {
-            held.check().map_err(|error| self.changed(&plan, &format!("{error:#}")))?;
-        }
         self.record(&plan, Phase::Intent, &planned).context("no record, no act")?;
         fault::point(6);
-        let document = self.act(&plan, &grip, planned, began)?;
+        self.last_look(&plan, held.as_ref())?;
+        let still = held.as_ref().map(Held::members).unwrap_or_default();
+        let document = self.act(&plan, &grip, &still, planned, began)?;
         fault::point(10);
         if let Some(held) = held {
             held.thaw().context("let go of those held still")?;
         }
         Ok(document)
+    }
+
+    /// After the record, which may take its time: who took an OFD lock nothing but a look tells.
+    fn last_look(&mut self, plan: &Plan, held: Option<&Held>) -> Result<(), Stop> {
+        let seen = self.see(&plan.case.id.0, Some((&plan.case, held.is_some())));
+        if let Err(Stop::With(document)) = &seen {
+            self.record(plan, Phase::Outcome, document)?;
+        }
+        seen?;
+        held.map_or(Ok(()), Held::check).map_err(|error| self.changed(plan, &format!("{error:#}")))
     }
 
     /// A look that must agree with the one before; `Some((_, true))` if others are held still since, who have left the
@@ -210,14 +219,22 @@ impl Session<'_> {
         (!enough).then(|| Document { approvals: Some(Approvals { by, needed }), ..planned.clone() })
     }
 
-    fn act(&mut self, plan: &Plan, grip: &Grip, planned: Document, began: Instant) -> Result<Document, Stop> {
+    fn act(
+        &mut self,
+        plan: &Plan,
+        grip: &Grip,
+        still: &BTreeSet<u32>,
+        planned: Document,
+        began: Instant,
+    ) -> Result<Document, Stop> {
         let acted = hands::carry_out(plan, grip).map_err(|failure| self.stopped(&plan.case, Some(plan), failure))?;
         fault::point(9);
-        let seen = verify::verify(plan, &acted, self.eyes);
+        let seen = verify::verify(plan, &acted, still, self.eyes);
         let took_ns = u64::try_from(began.elapsed().as_nanos()).ok();
         let verified = seen.as_ref().is_ok_and(|seen| seen.gone);
         let outcome = if verified { Outcome::Cleared } else { Outcome::StillHeld };
-        let mut document = Document { outcome, verified, took_ns, ..planned };
+        let duplicate_held_ns = acted.duplicate_held.and_then(|held| u64::try_from(held.as_nanos()).ok());
+        let mut document = Document { outcome, verified, took_ns, duplicate_held_ns, ..planned };
         document.notes = acted.words;
         match seen {
             Ok(seen) => {

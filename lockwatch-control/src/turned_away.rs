@@ -3,6 +3,9 @@
 //! Each request has a process of its own, so the count is a file: one letter for each, appended, which the kernel does
 //! for many at once without a lock, and a confined process may do too. They are not put on record: whoever may connect
 //! could fill the record's disk with them, and then nothing could be cleared any more.
+//!
+//! The file is beside the socket, which is in a directory of root's. Whoever came by a pair of sockets is root, and is not
+//! counted.
 
 use std::{
     fs::File,
@@ -11,12 +14,13 @@ use std::{
 };
 
 use anyhow::Context;
+use lockwatch_config::trusted;
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::{server::Rejection, trusted};
+use crate::{peer::Way, server::Rejection};
 
-/// Where the count is.
-pub const FILE: &str = "/run/lockwatch/turned-away";
+/// The file's name.
+pub const NAME: &str = "turned-away";
 
 /// The count goes no further than this.
 const MOST: u64 = 1 << 20;
@@ -41,9 +45,16 @@ pub struct Counts {
 }
 
 impl Counter {
-    /// Counts in this file, which is made if its directory is there and nobody but root can write to it. To be called
-    /// before the confinement.
-    pub fn at(path: &Path) -> Self {
+    /// Counts those who come this way. To be called before the confinement.
+    pub fn of(way: &Way) -> Self {
+        match way {
+            Way::Socket(socket) => Self::at(&socket.with_file_name(NAME)),
+            Way::Pair => Self(None),
+        }
+    }
+
+    /// Counts in this file, which is made if nobody but root can write to its directory.
+    pub(crate) fn at(path: &Path) -> Self {
         let open = || -> anyhow::Result<File> {
             let parent = path.parent().and_then(|parent| trusted::directory(parent).transpose());
             let parent = parent.context("there is no directory for it")??;

@@ -12,6 +12,7 @@ mod protect;
 #[cfg(test)]
 mod samples;
 
+pub(crate) use self::protect::fits;
 pub use self::{
     case::{Asker, Case, Keeper, Person},
     gate::Refusal,

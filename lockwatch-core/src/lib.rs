@@ -15,6 +15,7 @@ pub mod lock;
 pub mod lockfile;
 pub mod observation;
 pub mod parse;
+pub mod policy;
 pub mod portions;
 pub mod process;
 pub mod ranges;

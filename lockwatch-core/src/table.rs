@@ -83,6 +83,11 @@ impl Table {
         Self { settings, ..Self::default() }
     }
 
+    /// What judgements depend on from now on.
+    pub fn judge_by(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Replaces what is known by a new picture. What a picture cannot show is kept from before: see
     /// `table/history.rs`.
     pub fn see(&mut self, mut picture: Picture) {

@@ -8,7 +8,7 @@ use std::{
 
 use lockwatch_core::parse::fdinfo::{self, FdInfo};
 
-use crate::procdir::ProcDir;
+use crate::procdir;
 
 /// What the kernel says of this descriptor now. Its text is made in one go (fs/proc/fd.c seq_show, 6.18), so that the
 /// locks in it are those of one moment.
@@ -17,8 +17,8 @@ use crate::procdir::ProcDir;
 ///
 /// `/proc` cannot be read.
 pub fn own(file: impl AsFd) -> io::Result<FdInfo> {
-    let table = ProcDir::open(Path::new("/proc/thread-self/fdinfo"))?;
-    Ok(fdinfo::parse(&table.read(&file.as_fd().as_raw_fd().to_string())?))
+    let path = format!("/proc/thread-self/fdinfo/{}", file.as_fd().as_raw_fd());
+    Ok(fdinfo::parse(&procdir::read(Path::new(&path))?))
 }
 
 #[cfg(test)]

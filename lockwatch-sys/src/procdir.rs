@@ -45,16 +45,7 @@ impl ProcDir {
     pub fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let file = self.open_file(name, OFlags::RDONLY)?;
         bytes.clear();
-        let mut pieces = 0;
-        loop {
-            bytes.reserve(4096);
-            match rustix::io::read(&file, rustix::buffer::spare_capacity(bytes)) {
-                Ok(0) => return Ok(pieces),
-                Ok(_) => pieces += 1,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        drain(&file, bytes)
     }
 
     /// Where a symbolic link points.
@@ -84,6 +75,27 @@ impl ProcDir {
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+}
+
+/// The whole of a procfs file. std's way asks for its size first, which is no news here.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::new();
+    drain(&file, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn drain(file: &OwnedFd, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut pieces = 0;
+    loop {
+        bytes.reserve(4096);
+        match rustix::io::read(file, rustix::buffer::spare_capacity(bytes)) {
+            Ok(0) => return Ok(pieces),
+            Ok(_) => pieces += 1,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

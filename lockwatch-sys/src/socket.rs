@@ -78,7 +78,11 @@ fn open_files(
         return Err("has sockets queued in sockets, too many to follow".into());
     }
     *budget -= 1;
-    let peeked = first_message(socket.as_fd()).map_err(failed)?;
+    let peeked = match first_message(socket.as_fd()) {
+        // It has been received meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        peeked => peeked.map_err(failed)?,
+    };
     let missing = waiting.saturating_sub(peeked.len() as u64);
     let mut result = match missing {
         0 => Ok(()),

@@ -4,7 +4,6 @@
 use std::{
     io::{self, Write},
     os::unix::process::CommandExt,
-    path::PathBuf,
     process::{Child, Command},
 };
 
@@ -18,21 +17,9 @@ use lockwatch_control::{
 use crate::{
     commands,
     exit::Exit,
-    output::{self, Format, Options},
+    output::{self, Format},
+    request::Errand,
 };
-
-/// What is asked of control, and how its answer is printed.
-#[derive(Debug)]
-pub struct Errand {
-    /// What is asked.
-    pub request: Request,
-    /// Where control listens, for users who are not root.
-    pub socket: PathBuf,
-    /// In which format to print.
-    pub format: Format,
-    /// How to print.
-    pub options: Options,
-}
 
 /// Asks, shows the plan, carries the code, and tells the outcome by the exit code.
 pub fn run(errand: &Errand) -> Result<Exit> {

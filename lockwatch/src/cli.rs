@@ -10,7 +10,8 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::Shell;
-use lockwatch_control::{audit::Phase, config::time_span, document::Outcome};
+use lockwatch_config::time_span;
+use lockwatch_control::{audit::Phase, document::Outcome};
 use lockwatch_core::{clear::Method, lock::Kind, report::Verdict, time::Timestamp};
 
 use crate::{
@@ -65,9 +66,15 @@ pub enum Command {
         #[arg(long, value_name = "PATH")]
         listen: Option<PathBuf>,
         /// Whose members may ask there, besides root.
-        #[arg(long, value_name = "NAME", default_value = "lockwatch")]
+        #[arg(long, value_name = "NAME", default_value = "lockwatch", requires = "listen")]
         group: String,
+        /// Read this configuration instead of /etc/lockwatch/config.toml.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
+    /// Watch this host: Prometheus metrics, HOT and ALL CLEAR, and quick answers for the other commands.
+    #[command(after_long_help = help::section("agent"))]
+    Agent(Agent),
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]
     Eyes(Look),
@@ -193,7 +200,7 @@ pub struct Trace {
 /// `lockwatch audit`.
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// Read this log, which may be a pipe, instead of /var/log/lockwatch/audit.jsonl.
+    /// Read this log, which may be a pipe, instead of the configured one (/var/log/lockwatch/audit.jsonl).
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
     /// Only records of locks whose ID begins so.
@@ -263,6 +270,23 @@ pub struct Clear {
     /// Where `lockwatch control` listens, for users who are not root.
     #[arg(long, value_name = "PATH", env = "LOCKWATCH_CONTROL_SOCKET", default_value = "/run/lockwatch/control.sock")]
     pub control_socket: PathBuf,
+}
+
+/// `lockwatch agent`.
+#[derive(Args, Debug)]
+pub struct Agent {
+    /// Read this configuration instead of /etc/lockwatch/config.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where /metrics and the status page are, by HTTP; none for no TCP at all [default: 127.0.0.1:9954].
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Where the other commands get their answers [default: /run/lockwatch/agent.sock].
+    #[arg(long, value_name = "PATH")]
+    pub api_socket: Option<String>,
+    /// How changes are told: text, json, journal; auto is the journal if stderr leads there, else text [default: auto].
+    #[arg(long, value_name = "FORM")]
+    pub log: Option<String>,
 }
 
 /// `lockwatch approve`.

@@ -3,21 +3,18 @@
 //! What it needs other rights for comes first: the configuration, the place where plans wait, the eyes. Then it gives up
 //! everything but what acting takes, and only then it reads what somebody has sent.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
+use lockwatch_config::{Config, Control};
 use lockwatch_control::{
-    config::Config,
     confine,
     eyes::Resident,
     listen::{Listener, Room, group},
-    pending::{self, Pending},
+    pending::Pending,
     server::Caller,
     service::Service,
-    turned_away::{self, Counter},
+    turned_away::Counter,
 };
 
 use crate::exit::Exit;
@@ -26,10 +23,12 @@ use crate::exit::Exit;
 const OURSELVES: &str = "/proc/self/exe";
 
 /// Serves whoever is connected to stdin.
-pub fn serve() -> Result<Exit> {
+pub fn serve(config: Option<&Path>) -> Result<Exit> {
+    // Or it would go by the name of the link that it was started by.
+    rustix::thread::set_name(c"lockwatch").context("set this process's name")?;
     let caller = Caller::on_stdin()?;
-    let mut counter = Counter::at(Path::new(turned_away::FILE));
-    let (config, pending, mut eyes) = match prepare() {
+    let mut counter = Counter::of(&caller.peer().way);
+    let (config, pending, mut eyes) = match prepare(config) {
         Ok(ready) => ready,
         Err(error) => {
             caller.fail(&error)?;
@@ -41,24 +40,32 @@ pub fn serve() -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn prepare() -> Result<(Config, Option<Pending>, Resident)> {
-    let config = Config::load(None)?;
-    let pending = (config.approvals > 1).then(|| Pending::open(Path::new(pending::DIRECTORY))).transpose()?;
+fn prepare(config: Option<&Path>) -> Result<(Control, Option<Pending>, Resident)> {
+    // With a limit on the size of files a write fails, and is told. Else it would end us, perhaps after the act.
+    // SAFETY: nothing of ours runs on that signal, before or after.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let config = Config::load(config)?.control;
+    let pending = (config.approvals > 1).then(|| Pending::open(&config.pending)).transpose()?;
     let eyes = Resident::start(Path::new(OURSELVES))?;
     confine::drop_to(confine::NEEDED).context("give up what acting does not need")?;
     Ok((config, pending, eyes))
 }
 
 /// Listens at this path for root and the members of this group, until it is ended.
-pub fn listen(path: &PathBuf, group_name: &str) -> Result<Exit> {
+pub fn listen(path: &Path, group_name: &str, config: Option<&Path>) -> Result<Exit> {
     let members = group(group_name)?;
     if members.is_none() {
         log::warn!("there is no group {group_name}: only root can ask at {}", path.display());
     }
+    // One that is no use is better known now than when somebody is in need.
+    Config::load(config)?;
     let listener = Listener::bind(path, members)?;
     listener.run(Room::default(), || {
         let mut control = Command::new(OURSELVES);
         control.arg("control");
+        if let Some(config) = config {
+            control.arg("--config").arg(config);
+        }
         control
     })?;
     Ok(Exit::Done)

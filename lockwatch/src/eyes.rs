@@ -20,10 +20,15 @@ use crate::{exit::Exit, look::Looker, request::Request};
 
 /// Answers until nobody asks any more.
 pub fn run(request: &Request) -> anyhow::Result<Exit> {
-    let mut looker = Looker::new(request.source, &request.proc_root)?;
+    // Made when somebody asks: whoever connects to control and says nothing sensible does not cost this host a load.
+    let mut looker = None;
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let question = Question::read(&line.context("read a question")?).context("read a question")?;
+        let looker = match &mut looker {
+            Some(looker) => looker,
+            none => none.insert(Looker::new(request.source, &request.proc_root)?),
+        };
         let answer = match looker.look() {
             Ok(report) => answer(&report, &question),
             Err(error) => Answer::Blind(format!("{error:#}")),

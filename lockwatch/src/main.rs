@@ -6,11 +6,14 @@
 // In a program, `pub` says "for the other rooms"; nothing is reachable from outside anyway.
 #![allow(unreachable_pub)]
 
+mod agent;
+mod alarms;
 mod clear;
 mod cli;
 mod commands;
 mod control;
 mod doctor;
+mod engine;
 mod exit;
 mod eyes;
 #[cfg(test)]
@@ -48,8 +51,9 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Graph { request, form, all } => commands::graph(&request, form, all),
         Action::Trace(request) => watch::trace(&request),
         Action::Clear(errand) => clear::run(&errand),
-        Action::Control { listen: None, .. } => control::serve(),
-        Action::Control { listen: Some(path), group } => control::listen(&path, &group),
+        Action::Control { listen: None, config, .. } => control::serve(config.as_deref()),
+        Action::Control { listen: Some(path), group, config } => control::listen(&path, &group, config.as_deref()),
+        Action::Agent(request) => agent::run(&request),
         Action::Eyes(request) => eyes::run(&request),
         Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),

@@ -79,7 +79,8 @@ mod tests {
     fn every_command_has_a_page_with_examples_and_exit_status() {
         let mut root = Cli::command();
         root.build();
-        let names = root.get_subcommands().map(|c| c.get_name().to_owned()).filter(|name| name != "help");
+        let shown = root.get_subcommands().filter(|command| !command.is_hide_set());
+        let names = shown.map(|c| c.get_name().to_owned()).filter(|name| name != "help");
         for name in std::iter::once(String::new()).chain(names) {
             let command = root.find_subcommand(&name).unwrap_or(&root).clone();
             let text = crate::fixture::written(|out| page(command, &name, out));

@@ -1,13 +1,13 @@
 //! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
+use lockwatch_config::Layers;
 use lockwatch_control::{audit, protocol};
 use lockwatch_core::{lock::Kind, report::Verdict, text::Text};
 
 use crate::{
-    clear::Errand,
     cli::{self, Clear, Cli, Command, Listing, Look, Selection},
     output::{Format, Options, Scope, graph::Form, schema::Schema, sort::Sort},
     sources::SourceChoice,
@@ -56,7 +56,11 @@ pub enum Action {
         listen: Option<PathBuf>,
         /// Whose members may ask.
         group: String,
+        /// Which configuration; the usual one if it is not said.
+        config: Option<PathBuf>,
     },
+    /// Watch this host.
+    Agent(AgentRequest),
     /// Look for the one who acts.
     Eyes(Request),
     /// Show the record of every clear.
@@ -95,6 +99,15 @@ pub struct Request {
     pub progress: bool,
 }
 
+/// How to watch this host.
+#[derive(Clone, Debug)]
+pub struct AgentRequest {
+    /// Where it is said how; read again at every reload.
+    pub layers: Layers,
+    /// How to print what changes.
+    pub options: Options,
+}
+
 /// One look at the record of every clear.
 #[derive(Clone, Debug)]
 pub struct AuditRequest {
@@ -110,6 +123,19 @@ pub struct AuditRequest {
     pub colour: bool,
     /// The terminal's width; without one nothing is cut.
     pub width: Option<usize>,
+}
+
+/// What is asked of control, and how its answer is printed.
+#[derive(Debug)]
+pub struct Errand {
+    /// What is asked.
+    pub request: protocol::Request,
+    /// Where control listens, for users who are not root.
+    pub socket: PathBuf,
+    /// In which format to print.
+    pub format: Format,
+    /// How to print.
+    pub options: Options,
 }
 
 /// Which locks or events to keep; what is empty keeps everything.
@@ -183,7 +209,15 @@ impl Cli {
                 format: if approve.json { Format::Json } else { Format::Text },
                 options: plain_options(terminal, colour),
             }),
-            Command::Control { listen, group } => Action::Control { listen, group },
+            Command::Control { listen, group, config } => Action::Control { listen, group, config },
+            Command::Agent(cli::Agent { config, listen, api_socket, log }) => {
+                let layers = Layers::files(config.as_deref())
+                    .environment(env::vars_os())
+                    .flag("--listen", "agent.listen", listen.as_deref())
+                    .flag("--api-socket", "agent.api_socket", api_socket.as_deref())
+                    .flag("--log", "agent.log", log.as_deref());
+                Action::Agent(AgentRequest { layers, options: plain_options(terminal, colour) })
+            }
             Command::Eyes(look) => Action::Eyes(base(look, Vec::new(), Filter::default(), Format::Text, Scope::All)),
             Command::Audit(audit) => {
                 let format = Format::of(audit.json, audit.ndjson);
@@ -214,7 +248,8 @@ fn errand(clear: Clear, terminal: &Terminal, colour: bool) -> Errand {
         // A document is for programs, and they are not asked.
         interactive: terminal.stdin && terminal.width.is_some() && !clear.json,
         override_protection: clear.override_protection,
-        audit_log: clear.audit_log,
+        // Whoever writes it works elsewhere.
+        audit_log: clear.audit_log.map(|path| std::path::absolute(&path).unwrap_or(path)),
     };
     Errand {
         request: protocol::Request::Clear(request),

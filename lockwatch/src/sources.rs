@@ -67,7 +67,7 @@ impl Source {
     /// Takes one picture, and tells how each source did.
     pub fn take(&mut self, depth: Depth) -> anyhow::Result<(Picture, Vec<SourceStatus>)> {
         let (mut picture, statuses) = self.take_one(depth)?;
-        picture.warnings.extend(remote::warning(&remote::mounts()));
+        picture.warnings.extend(warnings());
         Ok((picture, statuses))
     }
 
@@ -77,10 +77,7 @@ impl Source {
             Err(why) => Err(why.clone()),
         };
         match bpf {
-            Ok(picture) => {
-                let ok = status("bpf", SourceState::Ok, None);
-                Ok((picture, vec![ok, status("procfs", SourceState::Unused, None)]))
-            }
+            Ok(picture) => Ok((picture, by_bpf(SourceState::Ok, None))),
             Err((_, reason)) if self.choice == SourceChoice::Bpf => cannot_be_used(&reason),
             Err((state, reason)) => {
                 log::info!("bpf: {reason}");
@@ -94,6 +91,16 @@ impl Source {
             }
         }
     }
+}
+
+/// How the sources did if BPF has answered.
+pub fn by_bpf(state: SourceState, reason: Option<String>) -> Vec<SourceStatus> {
+    vec![status("bpf", state, reason), status("procfs", SourceState::Unused, None)]
+}
+
+/// What no source can see here.
+pub fn warnings() -> Option<String> {
+    remote::warning(&remote::mounts())
 }
 
 fn cannot_be_used<T>(reason: &str) -> anyhow::Result<T> {

@@ -58,6 +58,20 @@ pub const LOCK: Shape = Object(&[
     ("evidence", List(&Text)),
 ]);
 
+/// A line of the audit log, CONTRACT section 4.
+pub const AUDIT: Shape = Object(&[
+    ("schema", Word(&["lockwatch.audit/1"])),
+    ("at", Time),
+    ("actor", Object(&[("uid", Number), ("pid", Number), ("comm", OrNull(&Text)), ("tty", OrNull(&Text))])),
+    ("id", Text),
+    ("file", OrNull(&Text)),
+    ("method", OrNull(&Word(&["release", "terminate", "kill", "expire-client"]))),
+    ("reason", OrNull(&Text)),
+    ("phase", Word(&["planned", "refused", "intent", "outcome"])),
+    ("outcome", OrNull(&Word(&["planned", "refused", "changed", "cleared", "still_held"]))),
+    ("plan_hash", OrNull(&Text)),
+]);
+
 const CAUSES: &[&str] = &[
     "passed",
     "borrowed",

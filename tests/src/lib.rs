@@ -9,15 +9,20 @@
 //! Failures of the harness panic: they fail the test that met them, and everything it started ends with it.
 
 pub mod contract;
+mod dice;
 mod harness;
 pub mod locker;
+pub mod race;
 pub mod scenario;
 pub mod soak;
 pub mod sys;
 
 pub use harness::{
+    agent::HostAgent,
+    bpf_objects::{BpfObject, bpf_objects},
     case::{case_of, keeper, person},
     control_group::{ControlGroup, Hierarchy},
+    door::{Caller, Door, User},
     echo::Echo,
     left_out::{
         left_out, needs_bpf, needs_loop, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all,
@@ -25,10 +30,11 @@ pub use harness::{
     lines::Lines,
     locker::{Locker, LoopDevice, Wait},
     look::{document, document_of, items, list, only, pids, verdict},
+    percentile::percentile,
     proc_locks::{ProcLock, becomes_free, holders, proc_locks, proc_locks_of},
     process::Process,
     program::{Run, lockwatch, lockwatch_command, lockwatch_path, plain, program, run},
-    ready_made::{KINDS, ghost, opened, taken},
+    ready_made::{KINDS, ghost, in_flight, opened, taken},
     resident::Resident,
     scene::Scene,
     until::{PATIENCE, until},

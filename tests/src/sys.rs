@@ -111,6 +111,14 @@ pub fn clone_files() -> io::Result<Option<i32>> {
     Ok((pid != 0).then_some(pid))
 }
 
+/// clone(2) with CLONE_PARENT: like [`fork`], but the child is a child of this process's parent.
+pub fn fork_sibling() -> io::Result<Option<i32>> {
+    // SAFETY: as in [`clone_files`], but nothing is shared.
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) } as c_int)?;
+    Ok((pid != 0).then_some(pid))
+}
+
 /// _exit(2), without any of Rust's or C's farewells.
 pub fn exit(code: i32) -> ! {
     // SAFETY: ends the process.
@@ -259,6 +267,20 @@ pub fn ignore(signal: c_int) -> io::Result<()> {
     // SAFETY: installs no handler.
     let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// waitid(2): a child that has ended, and the signal that ended it or 0. It is still to be waited for, so its number is
+/// its own.
+pub fn ended_child() -> io::Result<Option<(i32, c_int)>> {
+    // SAFETY: an all-zero siginfo is a valid one.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` lives through the call.
+    check(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) })?;
+    // SAFETY: these fields are there after a waitid, or zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let signal = if info.si_code == libc::CLD_EXITED { 0 } else { status };
+    Ok((pid != 0).then_some((pid, signal)))
 }
 
 /// waitpid(2): the wait status of a child.

@@ -333,7 +333,7 @@ fn a_namesake_of_the_acquirer_may_have_taken_it() {
     // As if the dead acquirer's number had come back to somebody who has got the file and has taken the lock again.
     tell(&mut heir, &["unflock 9", "flock 9 ex"]);
     let case = case(&path, "flock", heir.pid(), vec![by_fd(heir.process(), 9)]);
-    refused(clear(&case, Method::Release), "with the number of the dead acquirer");
+    refused(clear(&case, Method::Release), "the dead acquirer's number and the lock");
     assert_eq!(count(&path), 1);
 }
 

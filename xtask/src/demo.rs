@@ -28,6 +28,10 @@ pub(crate) struct Args {
     program: Option<PathBuf>,
 }
 
+/// Exit codes of `lockwatch clear` (CONTRACT section 1).
+const DONE: i32 = 0;
+const PLANNED: i32 = 4;
+
 /// How long the watcher may take to attach its probes, which one sees from outside only by what it reports.
 const WATCHER_STARTS: Duration = Duration::from_secs(30);
 /// How long a watcher that is up may take to report a death.
@@ -72,14 +76,25 @@ fn make_ghost(scene: &Scene) -> Result<(Ghost, Death)> {
 
 fn show(scene: &Scene, ghost: &Ghost, death: &Death) -> Result<()> {
     println!("\n{death}\n");
-    scene.lockwatch(&["orphans"])?;
-    scene.lockwatch(&["explain"])?;
+    let file = scene.file.display().to_string();
+    scene.run(&["orphans", &file], DONE)?;
+    scene.run(&["explain", &file], DONE)?;
     lslocks(&scene.file, ghost)?;
-    println!("\n# the demo ends its own sleep (pid {})", ghost.heir_pid());
-    ghost.end_heir()?;
+    clear(scene, ghost, death)
+}
+
+/// Clears the lock as a human would: the plan first, then its code. Nobody is ended, and updater gets the lock.
+fn clear(scene: &Scene, ghost: &Ghost, death: &Death) -> Result<()> {
+    let id = death.id.as_deref().context("lockwatch did not name the lock")?;
+    let log = scene.log().display().to_string();
+    let clear = ["clear", id, "--reason", "a demo", "--audit-log", &log];
+    scene.run(&clear, PLANNED)?;
+    let plan = scene.json(&[&clear[..], &["--dry-run", "--json"]].concat())?;
+    let code = plan["plan"]["code"].as_str().context("the plan has no code")?;
+    scene.run(&[&clear[..], &["--confirm", code]].concat(), DONE)?;
     ghost.updater_has_the_lock(scene)?;
-    println!("updater has the lock now: all clear");
-    Ok(())
+    println!("updater says that it has the lock; pid {} (sleep) lives on and was not touched", ghost.heir_pid());
+    scene.run(&["audit", "--audit-log", &log], DONE)
 }
 
 /// What lslocks says of the same lock. It finds it by inode: it has no path for the lock of a dead process.

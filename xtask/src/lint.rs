@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::command::{cargo, output, run, say, which};
 
 /// How many packages `lockwatch` may be built from, itself included. Whoever raises it says in the commit what for.
-const PACKAGES: usize = 85;
+const PACKAGES: usize = 86;
 
 /// Runs every check; the first that fails ends it.
 pub(crate) fn lint(root: &Path) -> Result<()> {

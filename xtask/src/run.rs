@@ -12,7 +12,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What lockwatch is told [default: orphans --watch]
+    /// What lockwatch is told [default: agent]
     #[arg(last = true)]
     args: Vec<OsString>,
 }
@@ -22,7 +22,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     setup::or_go_on(root, setup::For::Build);
     let program = build(root)?;
     if args.args.is_empty() {
-        return become_root(&program, &["orphans", "--watch"]);
+        return become_root(&program, &["agent"]);
     }
     become_root(&program, &args.args)
 }

@@ -21,9 +21,15 @@ pub(crate) struct Args {
     /// How often everything stands still and is compared
     #[arg(long, default_value_t = 200)]
     stops: u64,
-    /// What the random operations follow from; a failure says its own
+    /// How many clears are raced against an adversary
+    #[arg(long, default_value_t = 100_000)]
+    clears: u64,
+    /// What the random operations and the race follow from; a failure says its own
     #[arg(long)]
     seed: Option<u64>,
+    /// How many lines are written to an audit log that somebody keeps swapping
+    #[arg(long, default_value_t = 100_000)]
+    appends: u64,
     /// How much longer than in the tests real programs are watched
     #[arg(long, default_value_t = 10)]
     rounds: u32,
@@ -54,9 +60,19 @@ pub(crate) fn soak(root: &Path, args: &Args) -> Result<()> {
         random.args(["--seed", &seed.to_string()]);
     }
     part(format!("{} random operations", args.operations), &mut random);
-    let mut workloads =
-        cargo(root, &["test", "--package", "lockwatch-tests", "--test", "workloads", "--", "--nocapture"]);
-    part("real programs at work".into(), workloads.env("LOCKWATCH_ROUNDS", args.rounds.to_string()));
+    let mut race = program("race");
+    race.args(["--clears", &args.clears.to_string()]);
+    if let Some(seed) = args.seed {
+        race.args(["--seed", &seed.to_string()]);
+    }
+    part(format!("{} clears against an adversary", args.clears), &mut race);
+    let test = |name| cargo(root, &["test", "--package", "lockwatch-tests", "--test", name, "--", "--nocapture"]);
+    let appends = args.appends.to_string();
+    part(
+        format!("{appends} lines for an audit log that somebody keeps swapping"),
+        test("audit").arg("no_line_lands_elsewhere").env("LOCKWATCH_APPENDS", appends),
+    );
+    part("real programs at work".into(), test("workloads").env("LOCKWATCH_ROUNDS", args.rounds.to_string()));
     if !failed.is_empty() {
         bail!("failed: {}", failed.join("; "));
     }

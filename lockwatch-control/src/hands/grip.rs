@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use lockwatch_core::{
     time::StartTime,
 };
 use lockwatch_sys::{
+    procdir,
     stat::{Image, Stat},
     timens,
 };
@@ -125,7 +127,7 @@ impl Pinned {
     }
 
     fn stat(&self) -> Result<Stat, Failure> {
-        let text = std::fs::read(format!("/proc/{}/stat", self.pid()));
+        let text = procdir::read(Path::new(&format!("/proc/{}/stat", self.pid())));
         self.is_alive()?;
         let text = text.with_context(|| format!("read /proc/{}/stat", self.pid()))?;
         Ok(Stat::parse(&text).with_context(|| format!("/proc/{}/stat cannot be understood", self.pid()))?)

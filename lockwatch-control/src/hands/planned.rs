@@ -19,18 +19,24 @@ pub(super) fn is_in(case: &Case, info: &FdInfo) -> bool {
     info.locks.iter().any(|line| is(case, line))
 }
 
-/// What the descriptor says instead, if it does not show the planned lock exactly once.
-pub(super) fn doubt(case: &Case, info: &FdInfo) -> Option<String> {
+/// The line of the planned lock, if the descriptor shows it exactly once; else what it says instead.
+pub(super) fn only<'a>(case: &Case, info: &'a FdInfo) -> Result<&'a Line, String> {
     if let Some(warning) = info.warnings.first() {
-        return Some(warning.clone());
+        return Err(warning.clone());
     }
     let mut alike = info.locks.iter().filter(|line| is_but_for_taker(case, line));
     match (alike.next(), alike.next()) {
-        (Some(line), None) if is_takers(case, line) => None,
-        (Some(line), None) => Some(format!("pid {} has taken the lock since", line.pid)),
-        (Some(_), Some(_)) => Some("it has two locks that look alike".into()),
-        (None, _) => Some("it no longer has the lock".into()),
+        (Some(line), None) if is_takers(case, line) => Ok(line),
+        (Some(line), None) => Err(format!("pid {} has taken the lock since", line.pid)),
+        (Some(_), Some(_)) => Err("it has two locks that look alike".into()),
+        (None, _) => Err("it no longer has the lock".into()),
     }
+}
+
+/// Whether a line, of a planned lock, may be that of one which a living process with the acquirer's number has taken.
+/// Where a dead taker prints as 0, a living one prints its number.
+pub(super) fn may_be_a_namesakes(line: &Line) -> bool {
+    line.pid != 0
 }
 
 /// A breaking lease prints the mode that it is to get (fs/locks.c target_leasetype, 6.18). A description has but one.
@@ -65,7 +71,7 @@ mod tests {
     fn only_the_planned_lock_will_do() {
         let check = |case: &Case, lines: &[&str], expect: Option<&str>| {
             let info = info(lines);
-            assert_eq!(doubt(case, &info).as_deref(), expect, "{lines:?}");
+            assert_eq!(only(case, &info).err().as_deref(), expect, "{lines:?}");
             assert_eq!(is_in(case, &info), expect.is_none(), "{lines:?}");
         };
         let flock = Case { kind: Kind::Flock, ..ghost() };
@@ -92,9 +98,9 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_a_doubt() {
         let flock = Case { kind: Kind::Flock, ..ghost() };
-        let told = doubt(&flock, &info(&["FLOCK  ADVISORY  WRITE 4711 fe:00:7 0 EOF", "junk"]));
-        assert!(told.is_some_and(|told| told.contains("cannot be read")));
+        let strange = info(&["FLOCK  ADVISORY  WRITE 4711 fe:00:7 0 EOF", "junk"]);
+        assert!(only(&flock, &strange).is_err_and(|told| told.contains("cannot be read")));
         let planned = "FLOCK  ADVISORY  WRITE 4711 fe:00:7 0 EOF";
-        assert_eq!(doubt(&flock, &info(&[planned, planned])).as_deref(), Some("it has two locks that look alike"));
+        assert_eq!(only(&flock, &info(&[planned, planned])), Err("it has two locks that look alike".into()));
     }
 }

@@ -21,7 +21,8 @@ use rustix::{
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
-use super::{Acted, Failure, grip::Pinned, planned, tables};
+use super::{Acted, Failure, grip::Pinned, namesake::Namesake, planned, tables};
+use crate::fault;
 
 /// Releases the lock through this descriptor of the process's.
 pub(super) fn descriptor(case: &Case, holder: &Pinned, fd: u32) -> Result<Acted, Failure> {
@@ -39,12 +40,13 @@ pub(super) fn descriptor(case: &Case, holder: &Pinned, fd: u32) -> Result<Acted,
         Err(error) if tables::is_gone(&error) => return Failure::changed(format!("{} has ended", holder.name)),
         Err(error) => return Err(anyhow!(error).context(format!("look at {what}")).into()),
     };
+    let namesake = Namesake::find(case)?;
     let taken = Instant::now();
     let duplicate = duplicate(holder, task, fd, &what)?;
     same_description(&duplicate, Descriptor { task, fd }, &what)?;
     // By now the number that kcmp was given can be trusted.
     holder.is_as_it_was()?;
-    let gone = unlock_if_planned(case, &duplicate, &what)?;
+    let gone = unlock_if_planned(case, &namesake, &duplicate, &what)?;
     drop(duplicate);
     Ok(acted(what, gone, taken.elapsed()))
 }
@@ -56,21 +58,25 @@ pub(super) fn acted(what: String, gone: bool, held: Duration) -> Acted {
 }
 
 /// Unlocks exactly the planned lock, if this description of ours has it. Returns whether it is gone from there.
-pub(super) fn unlock_if_planned(case: &Case, duplicate: &OwnedFd, what: &str) -> Result<bool, Failure> {
+pub(super) fn unlock_if_planned(
+    case: &Case,
+    namesake: &Namesake,
+    duplicate: &OwnedFd,
+    what: &str,
+) -> Result<bool, Failure> {
+    fault::point(7);
     // A server that does not answer would keep us here with the duplicate; what is known without it is enough.
     let stat = statx(duplicate, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
     if stat.with_context(|| format!("look at {what}"))?.stx_ino != case.file.inode {
         return Failure::changed(format!("{what} is another file"));
     }
     let seen = fdinfo::own(duplicate).with_context(|| format!("look at our duplicate of {what}"))?;
-    if let Some(doubt) = planned::doubt(case, &seen) {
-        return Failure::changed(format!("{what}: {doubt}"));
+    let line = planned::only(case, &seen).or_else(|doubt| Failure::changed(format!("{what}: {doubt}")))?;
+    namesake.is_the_same(line)?;
+    if !unlock(duplicate.as_fd(), case.kind, case.range).with_context(|| format!("unlock {what}"))? {
+        return Failure::changed(format!("{what}: it no longer has the lock"));
     }
-    // Last, for who gets that number in this moment; and quick, for mostly nobody has it.
-    if tables::namesake_has_the_lock(case).context("look at who has the acquirer's number now")? {
-        return Failure::changed("a process with the number of the dead acquirer has the lock: it may be its own");
-    }
-    unlock(duplicate.as_fd(), case.kind, case.range).with_context(|| format!("unlock {what}"))?;
+    fault::point(8);
     let seen = fdinfo::own(duplicate).with_context(|| format!("unlocked {what}, but could not look at it again"))?;
     Ok(!planned::is_in(case, &seen))
 }
@@ -79,12 +85,14 @@ fn duplicate(holder: &Pinned, task: u32, fd: u32, what: &str) -> Result<OwnedFd,
     let number = i32::try_from(fd).context("no descriptor has this number")?;
     let duplicate = match task == holder.pid() {
         true => pidfd_getfd(holder, number, PidfdGetfdFlags::empty()),
-        false => thread(task)
-            .with_context(|| format!("{what} is in a thread's own file table, which can be reached since Linux 6.9"))
-            .map(|thread| pidfd_getfd(thread, number, PidfdGetfdFlags::empty()))?,
+        false => thread(task).and_then(|thread| pidfd_getfd(thread, number, PidfdGetfdFlags::empty())),
     };
     match duplicate {
         Ok(duplicate) => Ok(duplicate),
+        Err(Errno::INVAL) if task != holder.pid() => {
+            let why = format!("{what} is in a thread's own file table, which can be reached since Linux 6.9");
+            Err(Failure::Failed(anyhow!(why)))
+        }
         Err(Errno::SRCH) => Failure::changed(format!("{} has ended", holder.name)),
         Err(Errno::BADF) => Failure::changed(format!("{what} is closed")),
         Err(error) => Err(anyhow!(error).context(format!("duplicate {what}")).into()),
@@ -92,10 +100,10 @@ fn duplicate(holder: &Pinned, task: u32, fd: u32, what: &str) -> Result<OwnedFd,
 }
 
 /// A pidfd of one thread.
-fn thread(task: u32) -> io::Result<OwnedFd> {
+fn thread(task: u32) -> Result<OwnedFd, Errno> {
     const PIDFD_THREAD: u32 = libc::O_EXCL as u32; // include/uapi/linux/pidfd.h
-    let number = i32::try_from(task).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-    Ok(pidfd_open(number, PidfdFlags::from_bits_retain(PIDFD_THREAD))?)
+    let number = i32::try_from(task).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(number, PidfdFlags::from_bits_retain(PIDFD_THREAD))
 }
 
 /// That two descriptors are one description still.
@@ -112,15 +120,21 @@ pub(super) fn same_description(ours: impl AsFd, theirs: Descriptor, what: &str) 
     }
 }
 
-fn unlock(file: BorrowedFd, kind: Kind, range: Range) -> anyhow::Result<()> {
+/// Returns whether there was a lock, as far as the kernel says so: it does for leases.
+fn unlock(file: BorrowedFd, kind: Kind, range: Range) -> anyhow::Result<bool> {
     match kind {
-        Kind::Flock => Ok(flock(file, FlockOperation::NonBlockingUnlock)?),
-        Kind::Ofd => Ok(unlock_range(file, range)?),
-        Kind::Lease => end_lease(file).map_err(|error| match error.raw_os_error() {
+        Kind::Flock => Ok(flock(file, FlockOperation::Unlock).map(|()| true)?),
+        Kind::Ofd => Ok(unlock_range(file, range).map(|()| true)?),
+        Kind::Lease => match end_lease(file) {
+            Ok(()) => Ok(true),
+            // fs/locks.c generic_delete_lease, 6.18.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
             // fs/locks.c vfs_setlease, 6.18: giving one back needs what taking it does.
-            Some(libc::EACCES) => anyhow!(error).context("a lease on another user's file needs CAP_LEASE"),
-            _ => error.into(),
-        }),
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+                Err(anyhow!(error).context("a lease on another user's file needs CAP_LEASE"))
+            }
+            Err(error) => Err(error.into()),
+        },
         Kind::Posix | Kind::Delegation => Err(anyhow!("a {kind} lock cannot be unlocked through a duplicate")),
     }
 }

@@ -45,17 +45,6 @@ pub(super) fn each(pid: u32, mut found: impl FnMut(u32, FdInfo)) -> io::Result<(
     Ok(())
 }
 
-/// Whether whoever has the dead acquirer's number now has the planned lock too: then the kernel's line, which tells
-/// takers by number, cannot say whose it is.
-pub(super) fn namesake_has_the_lock(case: &Case) -> io::Result<bool> {
-    let Some(acquirer) = &case.acquirer else { return Ok(false) };
-    let mut has = false;
-    match each(acquirer.id.pid, |_, info| has |= planned::is_in(case, &info)) {
-        Err(error) if !is_gone(&error) => Err(error),
-        _ => Ok(has),
-    }
-}
-
 /// Whether the process, thread or descriptor is no more.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)

@@ -189,13 +189,16 @@ fn shown(dir: &Path, file: &str) -> Text {
     Text::new(dir.join(file).as_os_str().as_bytes())
 }
 
-/// Lines of proc_pid_mountinfo(5). One mount of each hierarchy is enough: the one that shows most of it.
-fn parse(mountinfo: &[u8]) -> Vec<Hierarchy> {
+/// Lines of proc_pid_mountinfo(5). One mount of each hierarchy is enough: the one that shows most of it. Of two in one
+/// place the later one is seen.
+pub(super) fn parse(mountinfo: &[u8]) -> Vec<Hierarchy> {
     let mut found: Vec<(&[u8], Hierarchy)> = Vec::new();
     for line in mountinfo.split(|b| *b == b'\n') {
         let Some((device, hierarchy)) = mount(line) else { continue };
         match found.iter_mut().find(|(known, _)| *known == device) {
-            Some((_, known)) if known.root.len() > hierarchy.root.len() => *known = hierarchy,
+            Some((_, known)) if known.root.len() > hierarchy.root.len() || known.point == hierarchy.point => {
+                *known = hierarchy;
+            }
             Some(_) => {}
             None => found.push((device, hierarchy)),
         }
@@ -290,6 +293,10 @@ mod tests {
         check(
             "1 2 0:38 /a/b /here rw - cgroup2 cgroup2 rw\n2 2 0:38 / /there rw shared:4 - cgroup2 cgroup rw,nsdelegate\n",
             &[(Kind::Unified, "/there", "/", true)],
+        );
+        check(
+            "1 2 0:38 / /c ro - cgroup2 cgroup2 rw\n2 1 0:38 / /c rw - cgroup2 cgroup2 rw\n",
+            &[(Kind::Unified, "/c", "/", true)],
         );
     }
 

@@ -2,40 +2,16 @@
 
 use std::{fs, io};
 
-use lockwatch_core::text::Text;
+use lockwatch_sys::stat::Stat;
 
-/// One line of `/proc/PID/stat` (proc_pid_stat(5)), as far as it matters here.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) comm: Text,
-    pub(super) state: u8,
-    pub(super) parent: u32,
-    pub(super) is_kernel: bool,
-}
-
-impl Stat {
-    /// Of a process, or of one of its threads; `None` once it is gone.
-    pub(super) fn read(of: &str) -> io::Result<Option<Self>> {
-        Ok(there(fs::read(format!("/proc/{of}/stat")))?.as_deref().and_then(Self::parse))
-    }
-
-    fn parse(line: &[u8]) -> Option<Self> {
-        /// include/linux/sched.h, 5.10 to 6.18.
-        const PF_KTHREAD: u32 = 0x0020_0000;
-        let (open, close) = (line.iter().position(|b| *b == b'(')?, line.iter().rposition(|b| *b == b')')?);
-        let rest = str::from_utf8(line.get(close + 1..)?).ok()?;
-        let mut fields = rest.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        let parent = fields.next()?.parse().ok()?;
-        let flags: u32 = fields.nth(4)?.parse().ok()?;
-        let comm = Text::new(line.get(open + 1..close)?);
-        Some(Self { comm, state, parent, is_kernel: flags & PF_KTHREAD != 0 })
-    }
+/// The stat of a process, or of one of its threads (`PID/task/TID`); `None` once it is gone.
+pub(super) fn stat(of: &str) -> io::Result<Option<Stat>> {
+    Ok(there(fs::read(format!("/proc/{of}/stat")))?.as_deref().and_then(Stat::parse))
 }
 
 /// `pid 4711 (locksmith)`.
 pub(super) fn name(pid: u32) -> String {
-    match Stat::read(&pid.to_string()) {
+    match stat(&pid.to_string()) {
         Ok(Some(stat)) => format!("pid {pid} ({})", stat.comm),
         _ => format!("pid {pid}"),
     }
@@ -45,7 +21,7 @@ pub(super) fn name(pid: u32) -> String {
 pub(super) fn ancestors(pid: u32) -> io::Result<Vec<u32>> {
     let mut chain = Vec::new();
     let mut at = pid;
-    while let Some(stat) = Stat::read(&at.to_string())? {
+    while let Some(stat) = stat(&at.to_string())? {
         // A number that comes up again was given away while we looked.
         if stat.parent == 0 || stat.parent == pid || chain.contains(&stat.parent) {
             break;
@@ -60,7 +36,7 @@ pub(super) fn ancestors(pid: u32) -> io::Result<Vec<u32>> {
 pub(super) fn is_stopped(pid: u32) -> io::Result<bool> {
     let mut any = false;
     for tid in threads(pid)? {
-        match Stat::read(&format!("{pid}/task/{tid}"))?.map(|stat| stat.state) {
+        match stat(&format!("{pid}/task/{tid}"))?.map(|stat| stat.state) {
             Some(b'T') => any = true,
             None | Some(b'Z' | b'X' | b'x') => {}
             Some(_) => return Ok(false),
@@ -98,20 +74,6 @@ fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_read_whatever_the_name_is() {
-        let check = |line: &str, expect: Option<(&str, u8, u32, bool)>| {
-            let stat = Stat::parse(line.as_bytes());
-            let plain = stat.as_ref().map(|s| (s.comm.to_string(), s.state, s.parent, s.is_kernel));
-            assert_eq!(plain, expect.map(|(comm, state, parent, kernel)| (comm.to_owned(), state, parent, kernel)));
-        };
-        check("7 (cat) S 5 7 5 0 -1 4194304 113", Some(("cat", b'S', 5, false)));
-        check("7 (a) R 1 ) T 5 7 5 0 -1 4194304 113", Some(("a) R 1 ", b'T', 5, false)));
-        check("2 (kthreadd) S 0 0 0 0 -1 2129984 0", Some(("kthreadd", b'S', 0, true)));
-        check("7 (cat) S 5 7", None);
-        check("", None);
-    }
 
     #[test]
     fn we_run_and_descend_from_our_parent() {

@@ -1,6 +1,6 @@
 //! Who must never be held still.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::process;
 
@@ -20,6 +20,8 @@ impl Spare {
     /// `/proc` cannot tell who they are.
     pub fn new() -> anyhow::Result<Self> {
         let us = std::process::id();
+        let link = std::fs::read_link("/proc/self").context("read /proc/self")?;
+        ensure!(link.as_os_str() == &*us.to_string(), "/proc numbers processes otherwise than this pid namespace");
         let mut named = vec![(1, "it is the host's first process".to_owned())];
         let ancestors = process::ancestors(us).context("look for the ancestors of this process")?;
         let below = "this lockwatch runs below it".to_owned();

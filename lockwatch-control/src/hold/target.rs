@@ -76,12 +76,12 @@ impl Target {
         Some(Self { way, fd: fd.into(), events, pid: 0 })
     }
 
-    /// One process; `None` if there is none of that number. The number of a thread is an error.
+    /// One process; `None` if there is none of that number, or only a thread.
     pub(super) fn process(pid: u32) -> anyhow::Result<Option<Self>> {
         let opened = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH);
         match opened.and_then(|pid| pidfd_open(pid, PidfdFlags::empty())) {
             Ok(fd) => Ok(Some(Self { way: Way::Signal, fd, events: None, pid })),
-            Err(Errno::SRCH) => Ok(None),
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
             Err(error) => Err(error).with_context(|| format!("open a pidfd of {pid}")),
         }
     }

@@ -1,17 +1,18 @@
 //! Whether the lock is gone, and who has it now.
 
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use lockwatch_core::clear::{Case, Plan};
+use lockwatch_core::clear::{Asker, Case, Plan};
 
 use crate::{document::Party, eyes::Eyes, hands::Acted};
 
 /// How long the kernel may take to hand the lock to whoever was first in line: to wake up and ask again.
-const HAND_OVER: Duration = Duration::from_secs(1);
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -25,15 +26,18 @@ pub(super) struct Seen {
     pub(super) words: Vec<String>,
 }
 
-/// Looks until the lock is gone and, if somebody waited for it, has a new owner; or until that takes too long.
-pub(super) fn verify(plan: &Plan, acted: &Acted, eyes: &mut dyn Eyes) -> Result<Seen> {
+/// Looks until the lock is gone and, if somebody waited for it who can run, has a new owner; or until that takes too long.
+/// `still` are held still.
+pub(super) fn verify(plan: &Plan, acted: &Acted, still: &BTreeSet<u32>, eyes: &mut dyn Eyes) -> Result<Seen> {
     let case = &plan.case;
     let deadline = Instant::now() + HAND_OVER;
+    let runs = |waiter: &Asker| waiter.who.as_ref().is_none_or(|who| !still.contains(&who.id.pid));
+    let heirs = case.waiters.iter().any(runs);
     loop {
         let locks = eyes.locks_on(case.file)?;
         let gone = acted.gone && !locks.iter().any(|lock| is_the_same(case, lock));
         let next = locks.iter().find(|lock| !is_the_same(case, lock) && stood_in_the_way(case, lock));
-        let waited = case.waiters.is_empty() || next.is_some();
+        let waited = !heirs || next.is_some();
         if gone && waited || Instant::now() >= deadline {
             let next_owner = next.and_then(owner);
             let words = words(case, gone, next_owner.as_ref());
@@ -44,7 +48,8 @@ pub(super) fn verify(plan: &Plan, acted: &Acted, eyes: &mut dyn Eyes) -> Result<
 }
 
 /// The acquirer is dead, so a lock that it is said to have taken is this one, or its twin through another description
-/// that it left as well: that has other holders.
+/// that it left as well: that has other holders. One without holders is on its way out: the kernel takes its time with
+/// an io_uring.
 fn is_the_same(case: &Case, lock: &Case) -> bool {
     let same_people = case.acquirer.as_ref().map(|a| a.id) == lock.acquirer.as_ref().map(|a| a.id);
     let alike = (case.kind, case.mode, case.range) == (lock.kind, lock.mode, lock.range);
@@ -53,7 +58,7 @@ fn is_the_same(case: &Case, lock: &Case) -> bool {
             case.holders.iter().map(|k| (k.who.as_ref().map(|who| who.id), k.via, k.fd)).collect()
         };
         let before = means(case);
-        means(lock).iter().any(|keeper| before.contains(keeper))
+        lock.holders.is_empty() || means(lock).iter().any(|keeper| before.contains(keeper))
     };
     same_people && alike && kept_alike(lock)
 }

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    case::{Case, Person},
+    case::{Asker, Case, Person},
     gate::{self, Refusal},
     method::{Method, Step},
     protect::{Protection, fits},
@@ -224,9 +224,19 @@ fn effects(case: &Case, wish: &Wish, method: Method) -> Vec<String> {
         }
     }
     for hold in &wish.hold {
-        effects.push(format!("{hold}: held still meanwhile, for {} s at most", wish.hold_max.as_secs()));
+        let how = match hold {
+            Hold::Process(_) => "stopped meanwhile, which its parent can see",
+            Hold::Unit(_) | Hold::Cgroup(_) => "held still meanwhile",
+        };
+        effects.push(format!("{hold}: {how}, for {} s at most", wish.hold_max.as_secs()));
     }
-    effects.push(match case.waiters.as_slice() {
+    // A wait is interrupted when its process is frozen, in any way, and begins anew afterwards (fs/locks.c, 6.18).
+    let (held, queue): (Vec<_>, Vec<_>) = case.waiters.iter().partition(|asker| is_held(asker, &wish.hold));
+    for person in held.iter().filter_map(|asker| asker.who.as_ref()) {
+        effects.push(format!("{person}: waits for it, and goes to the end of the line, because it is held still"));
+    }
+    effects.push(match queue.as_slice() {
+        [] if !held.is_empty() => "nobody else waits: the next who asks gets the lock".into(),
         [] => "nobody waits: the next who asks gets the lock".into(),
         [first, rest @ ..] => {
             let who = first.who.as_ref().map_or_else(|| "a waiter that cannot be named".into(), Person::to_string);
@@ -239,6 +249,17 @@ fn effects(case: &Case, wish: &Wish, method: Method) -> Vec<String> {
         }
     });
     effects
+}
+
+/// Whether a waiter is known to be held still; who is in a control group is not known here.
+fn is_held(asker: &Asker, holds: &[Hold]) -> bool {
+    asker.who.as_ref().is_some_and(|person| {
+        holds.iter().any(|hold| match hold {
+            Hold::Process(pid) => person.id.pid == *pid,
+            Hold::Unit(name) => person.unit.as_ref() == Some(name),
+            Hold::Cgroup(_) => false,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -366,5 +387,10 @@ mod tests {
     fn waiters_are_told_of() {
         let effects = plan(ghost(), Wish::default()).effects.join("\n");
         assert!(effects.contains("pid 4800 (locksmith) is first in line"), "{effects}");
+        let held = Wish { hold: vec![Hold::Process(4800)], ..Wish::default() };
+        let effects = plan(ghost(), held).effects.join("\n");
+        assert!(effects.contains("pid 4800: stopped meanwhile, which its parent can see, for 90 s"), "{effects}");
+        assert!(effects.contains("pid 4800 (locksmith): waits for it, and goes to the end"), "{effects}");
+        assert!(effects.contains("nobody else waits") && !effects.contains("first in line"), "{effects}");
     }
 }

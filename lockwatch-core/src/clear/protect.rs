@@ -100,7 +100,7 @@ fn people(case: &Case) -> impl Iterator<Item = &super::case::Person> {
 }
 
 /// Whether a pattern with `*` for any run of bytes, slashes too, fits the whole text.
-pub(super) fn fits(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn fits(pattern: &[u8], text: &[u8]) -> bool {
     let mut parts = pattern.split(|b| *b == b'*');
     let Some(rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
     let mut parts: Vec<&[u8]> = parts.collect();

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use lockwatch_control::hold::{self, Ways};
 use rustix::process::{Resource, getrlimit};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::sources::bpf::load;
 
-/// Build, kernel, BTF, lockdown, memory limit, tracefs, /proc and pid namespace.
+/// Build, kernel, BTF, lockdown, memory limit, tracefs, /proc, pid namespace and freezers.
 pub(super) fn checks() -> Vec<Check> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     vec![
@@ -22,6 +23,7 @@ pub(super) fn checks() -> Vec<Check> {
         tracefs(&["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]),
         proc(fs::read_to_string("/proc/self/mountinfo").ok().as_deref(), has(Capability::SysPtrace)),
         pid_namespace(fs::read_link("/proc/self/ns/pid").ok().as_deref()),
+        hold(hold::ways()),
     ]
 }
 
@@ -139,6 +141,17 @@ fn pid_namespace(link: Option<&Path>) -> Check {
     }
 }
 
+/// A single process can be stopped on every host; this is about units and control groups.
+fn hold(ways: anyhow::Result<Ways>) -> Check {
+    const NAME: &str = "clear --hold";
+    const FIX: &str = "boot with control groups of version 2 only (systemd.unified_cgroup_hierarchy=1)";
+    match ways {
+        Ok(ways) if ways.best => Check::ok(NAME, ways.words),
+        Ok(ways) => Check::degraded(NAME, ways.words, FIX),
+        Err(error) => Check::degraded(NAME, format!("{error:#}"), "mount -t proc proc /proc"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,5 +206,6 @@ mod tests {
         assert_eq!(pid_namespace(Some(Path::new("pid:[4026531836]"))).state, State::Ok);
         assert_eq!(pid_namespace(Some(Path::new("pid:[4026532999]"))).state, State::Degraded);
         assert_eq!(pid_namespace(None).state, State::Degraded);
+        assert_eq!(hold(Err(anyhow::anyhow!("read /proc/self/mountinfo"))).state, State::Degraded);
     }
 }

@@ -119,3 +119,123 @@ fn planned(document: &Document) -> (anstyle::Style, String, String) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockwatch_control::{
+        document::{Approvals, PlanObject},
+        proof::Proof,
+    };
+    use lockwatch_core::{
+        clear::{Case, Hold, Method, Plan, Policy, Wish},
+        report::{Report, Verdict},
+    };
+
+    use super::*;
+    use crate::{fixture, output::schema::Schema};
+
+    fn planned(report: &Report, wish: Wish) -> (Plan, Document) {
+        let plan = Plan::of(Case::of(report, &report.locks[0]), wish, &Policy::default());
+        let document = Document::of(&plan);
+        (plan, document)
+    }
+
+    fn ghost() -> Report {
+        Report { locks: vec![fixture::ghost()], ..fixture::report() }
+    }
+
+    fn told(document: &Document) -> String {
+        let text = fixture::written(|out| {
+            plan(document, &fixture::options(), out)?;
+            outcome(document, &fixture::options(), out)
+        });
+        fixture::assert_harmless(&text);
+        text
+    }
+
+    #[test]
+    fn a_plan_says_what_happens_to_whom_and_what_to_type() {
+        let (_, document) = planned(&ghost(), Wish::default());
+        let text = told(&document);
+        let code = document.plan.as_ref().and_then(|plan| plan.code.clone()).unwrap();
+        for words in [
+            "f3k9-27qd /etc/aim/aim_lock.conf",
+            "taken by  pid 4711 (locksmith), was killed by SIGKILL from pid 1 (systemd)",
+            "kept by   pid 4720 (sleep), fd 9",
+            "waiting   pid 4800 (updater), write",
+            "The plan: release it, nobody is ended",
+            "pid 4800 (updater) is first in line for it",
+            "With more force: --method terminate, --method kill",
+            &format!("Next: lockwatch clear f3k9-27qd --confirm {code}"),
+        ] {
+            assert!(text.contains(words), "{words:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn the_outcome_comes_first_and_the_next_command_last() {
+        let check = |outcome: Outcome, first: &str, last: &str| {
+            let document = Document { outcome, ..planned(&ghost(), Wish::default()).1 };
+            let text = fixture::written(|out| super::outcome(&document, &fixture::options(), out));
+            let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+            assert!(lines[0].starts_with(first) && lines.last().unwrap().starts_with(last), "{text}");
+        };
+        check(Outcome::Cleared, "ALL CLEAR", "ALL CLEAR");
+        check(Outcome::StillHeld, "STILL HELD", "Next: lockwatch explain f3k9-27qd");
+        check(Outcome::Refused, "REFUSED", "Next: lockwatch explain f3k9-27qd");
+        check(Outcome::Changed, "CHANGED", "Next: lockwatch orphans");
+        let waits = Some(Approvals { by: vec![1000], needed: 2 });
+        let document = Document { approvals: waits, ..planned(&ghost(), Wish::default()).1 };
+        assert!(told(&document).contains("Next: somebody else: lockwatch approve f3k9-27qd --code "));
+    }
+
+    #[test]
+    fn a_refusal_has_its_reason_and_no_code() {
+        let mut report = ghost();
+        report.locks[0].verdict = Verdict::Held;
+        let (_, document) = planned(&report, Wish::default());
+        assert_eq!(document.plan.as_ref().and_then(|plan| plan.code.as_ref()), None);
+        assert!(told(&document).contains("REFUSED, nothing was done\n  - the lock is held, not orphaned"));
+    }
+
+    #[test]
+    fn documents_keep_the_schema_whatever_is_in_them() {
+        for report in [ghost(), fixture::hostile(), fixture::report()] {
+            let (_, document) = planned(&report, Wish::default());
+            told(&document);
+            Schema::Clear.assert_valid(&fixture::written(|out| json(&document, out)));
+        }
+        let document = Document::new("zzzz", Outcome::Changed);
+        Schema::Clear.assert_valid(&fixture::written(|out| json(&document, out)));
+    }
+
+    /// A code confirms one plan: whatever in it changes, the code does.
+    #[test]
+    fn every_fact_is_in_the_code() {
+        let (plan, document) = planned(&ghost(), Wish::default());
+        let code = |plan: &Plan| Proof::of(plan).code();
+        assert_eq!(document.plan.map(|PlanObject { code, .. }| code), Some(Some(code(&plan))));
+        let check = |what: &str, change: &dyn Fn(&mut Plan)| {
+            let mut other = plan.clone();
+            change(&mut other);
+            assert_ne!(code(&other), code(&plan), "{what}");
+            assert!(!Proof::of(&other).is_confirmed_by(&code(&plan)));
+        };
+        check("the boot", &|plan| plan.case.boot_id.push('x'));
+        check("the file", &|plan| plan.case.file.inode += 1);
+        check("the range", &|plan| plan.case.range.start += 1);
+        check("who took it", &|plan| plan.case.acquirer.iter_mut().for_each(|who| who.id.pid += 1));
+        check("how that one died", &|plan| plan.case.exit = None);
+        check("a holder's start", &|plan| {
+            plan.case.holders.iter_mut().for_each(|k| k.who.iter_mut().for_each(|w| w.id.start = None))
+        });
+        check("a holder's descriptor", &|plan| plan.case.holders.iter_mut().for_each(|k| k.fd = Some(77)));
+        check("who waits", &|plan| plan.case.waiters.clear());
+        check("the method", &|plan| plan.method = Some(Method::Kill));
+        check("who is held still", &|plan| plan.wish.hold = vec![Hold::Process(7)]);
+        let mut same = plan.clone();
+        same.case.evidence.push("said otherwise".into());
+        assert_eq!(code(&same), code(&plan));
+        assert!(Proof::of(&plan).is_confirmed_by(&format!(" {} ", code(&plan).to_uppercase())));
+    }
+}

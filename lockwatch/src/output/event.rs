@@ -16,6 +16,8 @@ use lockwatch_core::{
     timeline::Moment,
 };
 
+use crate::alarms::Change;
+
 use super::{
     Format, Options,
     column::Column,
@@ -106,7 +108,17 @@ pub fn write(event: &Event<'_>, format: Format, options: &Options, out: &mut imp
     writeln!(out)
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    /// What a change between two looks is, told at this time.
+    pub fn of(change: &'a Change, at: Timestamp, history: &'a [Moment]) -> Self {
+        match change {
+            Change::Orphaned(lock) => Event::Orphaned { at, lock, history },
+            Change::Hot(lock) => Event::Hot { at, lock, history },
+            Change::Cleared(lock) => Event::Cleared { at, lock },
+            Change::AllClear => Event::AllClear { at },
+        }
+    }
+
     fn at(&self) -> Timestamp {
         match self {
             Event::Lock { event, .. } => event.at,
@@ -120,8 +132,16 @@ impl Event<'_> {
         }
     }
 
+    /// The lock that it is about, if it is a change of one.
+    pub fn lock(&self) -> Option<&'a LockReport> {
+        match self {
+            Event::Orphaned { lock, .. } | Event::Hot { lock, .. } | Event::Cleared { lock, .. } => Some(lock),
+            _ => None,
+        }
+    }
+
     /// The contract's word for it.
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Event::Lock { event, .. } => event.what.name(),
             Event::ProcessExit { .. } => "process_exit",
@@ -152,12 +172,29 @@ fn human(event: &Event<'_>, colour: bool, out: &mut impl Write) -> io::Result<()
         Event::Lost { .. } => style::DOUBT,
         _ => style::PLAIN,
     };
-    let word = match event {
+    let word = format!("{:<12}", word(event));
+    write!(out, "{} {} {}", rfc3339(event.at(), 3), paint(colour, style, word), text(event))
+}
+
+/// The object of a line of NDJSON, without its end.
+pub fn object(event: &Event<'_>) -> String {
+    let mut out = Vec::new();
+    // Memory takes everything, and JSON is UTF-8.
+    let _ = to_json(&object::object(event), &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The same without the time, for a log that has its own.
+pub fn sentence(event: &Event<'_>) -> String {
+    format!("{} {}", word(event), text(event))
+}
+
+fn word(event: &Event<'_>) -> String {
+    match event {
         Event::Lock { event, .. } => event.what.name().replace('_', "-"),
         Event::ProcessExit { .. } => "process-exit".to_owned(),
         other => other.name().to_uppercase().replace('_', " "),
-    };
-    write!(out, "{} {} {}", rfc3339(event.at(), 3), paint(colour, style, format!("{word:<12}")), text(event))
+    }
 }
 
 fn text(event: &Event<'_>) -> String {

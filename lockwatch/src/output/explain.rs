@@ -97,25 +97,27 @@ mod tests {
             vec![fixture::ghost()],
             None,
             expect![[r#"
-            HOT orphaned: nobody will release the lock on /etc/aim/aim_lock.conf. pid 4711 (locksmith) took it and was killed by SIGKILL from pid 1 (systemd), and pid 4720 (sleep), which only inherited the open file, keeps the lock alive without knowing. 1 request waits for it, the longest for 42 s.
+                HOT orphaned: nobody will release the lock on /etc/aim/aim_lock.conf. pid 4711 (locksmith) took it and was killed by SIGKILL from pid 1 (systemd), and pid 4720 (sleep), which only inherited the open file, keeps the lock alive without knowing. 1 request waits for it, the longest for 42 s.
 
-              lock      f3k9-27qd: flock write of the whole file, file fe:00:10010672 on ext4
-              taken by  pid 4711 (locksmith) /usr/bin/locksmith, locksmith.service, uid 0; 2026-11-22 03:10:07 UTC, 2 min ago
-              died      2026-11-22 03:11:07 UTC, 1 min ago: was killed by SIGKILL from pid 1 (systemd)
-              kept by   pid 4720 (sleep) /usr/bin/sleep, uid 0, by fd 9, survives exec
-              waiting   pid 4800 (updater) /usr/bin/updater, uid 0, to write the whole file, since 2026-11-22 03:11:25 UTC, for 42 s
+                  lock      f3k9-27qd: flock write of the whole file, file fe:00:10010672 on ext4
+                  taken by  pid 4711 (locksmith) /usr/bin/locksmith, locksmith.service, uid 0; 2026-11-22 03:10:07 UTC, 2 min ago
+                  died      2026-11-22 03:11:07 UTC, 1 min ago: was killed by SIGKILL from pid 1 (systemd)
+                  kept by   pid 4720 (sleep) /usr/bin/sleep, uid 0, by fd 9, survives exec
+                  waiting   pid 4800 (updater) /usr/bin/updater, uid 0, to write the whole file, since 2026-11-22 03:11:25 UTC, for 42 s
 
-            Why
-              - pid 4711 (locksmith) was killed by SIGKILL from pid 1 (systemd) at 2026-11-22 03:11:07 UTC
-              - pid 4720 (sleep) still has the file open as fd 9, inherited without O_CLOEXEC
+                Why
+                  - pid 4711 (locksmith) was killed by SIGKILL from pid 1 (systemd) at 2026-11-22 03:11:07 UTC
+                  - pid 4720 (sleep) still has the file open as fd 9, inherited without O_CLOEXEC
 
-            What you can do
-              kill 4720
-                  asks pid 4720 (sleep) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
-              Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
+                What you can do
+                  lockwatch clear f3k9-27qd
+                      releases it and ends nobody: those who keep the file open go on, without the lock. It shows its plan first and asks; what is in doubt is refused.
+                  kill 4720
+                      asks pid 4720 (sleep) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
+                  Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
 
-            Next: kill 4720
-        "#]],
+                Next: lockwatch clear f3k9-27qd
+            "#]],
         );
     }
 
@@ -125,31 +127,34 @@ mod tests {
             fixture::report().locks[1..2].to_vec(),
             Some(80),
             expect![[r#"
-            orphaned: nobody will release the lock on /var/lib/queue/db. pid 5000 (worker)
-            took it and exited with code 1, and pid 5001 (worker) and pid 5002 (worker),
-            left behind by it, keep the lock alive. 1 request waits for it.
+                orphaned: nobody will release the lock on /var/lib/queue/db. pid 5000 (worker)
+                took it and exited with code 1, and pid 5001 (worker) and pid 5002 (worker),
+                left behind by it, keep the lock alive. 1 request waits for it.
 
-              lock      f3m2-8x0c: ofd write of bytes 100 to 199, file fe:00:10010672 on
-                        ext4
-              taken by  pid 5000 (worker) /usr/bin/worker, uid 0; 2026-11-22 03:10:07 UTC, 2
-                        min ago
-              died      2026-11-22 03:11:07 UTC, 1 min ago: exited with code 1
-              kept by   pid 5001 (worker) /usr/bin/worker, uid 0, by fd 4, survives exec
-              kept by   pid 5002 (worker) /usr/bin/worker, uid 0, by fd 4, survives exec
-              waiting   somebody whom nobody saw, to read the whole file, since when is not
-                        known; behind pid 5009
+                  lock      f3m2-8x0c: ofd write of bytes 100 to 199, file fe:00:10010672 on
+                            ext4
+                  taken by  pid 5000 (worker) /usr/bin/worker, uid 0; 2026-11-22 03:10:07 UTC, 2
+                            min ago
+                  died      2026-11-22 03:11:07 UTC, 1 min ago: exited with code 1
+                  kept by   pid 5001 (worker) /usr/bin/worker, uid 0, by fd 4, survives exec
+                  kept by   pid 5002 (worker) /usr/bin/worker, uid 0, by fd 4, survives exec
+                  waiting   somebody whom nobody saw, to read the whole file, since when is not
+                            known; behind pid 5009
 
-            What you can do
-              kill 5001 5002
-                  asks pid 5001 (worker) and pid 5002 (worker) to end; all of them must go,
-                  and the kernel drops the lock. Lost: what they did not write yet, and
-                  every other lock and connection they had. A process that ignores SIGTERM
-                  needs `kill -9`, and cannot clean up.
-              Do not delete or replace the file: whoever opens it afterwards locks another
-              file, and two will work at once.
+                What you can do
+                  lockwatch clear f3m2-8x0c
+                      releases it and ends nobody: those who keep the file open go on, without
+                      the lock. It shows its plan first and asks; what is in doubt is refused.
+                  kill 5001 5002
+                      asks pid 5001 (worker) and pid 5002 (worker) to end; all of them must go,
+                      and the kernel drops the lock. Lost: what they did not write yet, and
+                      every other lock and connection they had. A process that ignores SIGTERM
+                      needs `kill -9`, and cannot clean up.
+                  Do not delete or replace the file: whoever opens it afterwards locks another
+                  file, and two will work at once.
 
-            Next: kill 5001 5002
-        "#]],
+                Next: lockwatch clear f3m2-8x0c
+            "#]],
         );
     }
 
@@ -200,11 +205,13 @@ mod tests {
                   - a sentence
 
                 What you can do
+                  lockwatch clear f3k9-27qd
+                      releases it and ends nobody: those who keep the file open go on, without the lock. It shows its plan first and asks; what is in doubt is refused.
                   kill 4720
                       asks pid 4720 (\x1b]0;x\x07\r\xfe) to end, and the kernel drops the lock. Lost: what it did not write yet, and every other lock and connection it had. A process that ignores SIGTERM needs `kill -9`, and cannot clean up.
                   Do not delete or replace the file: whoever opens it afterwards locks another file, and two will work at once.
 
-                Next: kill 4720
+                Next: lockwatch clear f3k9-27qd
             "#]],
         );
     }

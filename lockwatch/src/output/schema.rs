@@ -17,6 +17,8 @@ pub enum Schema {
     Doctor,
     /// The document of graph --format json.
     Graph,
+    /// The document of clear --json and approve --json.
+    Clear,
     /// A line of the audit log, and of audit --ndjson.
     Audit,
     /// The document of audit --json.
@@ -33,6 +35,7 @@ impl Schema {
             Schema::Event => include_str!("schema/event.json"),
             Schema::Doctor => include_str!("schema/doctor.json"),
             Schema::Graph => include_str!("schema/graph.json"),
+            Schema::Clear => include_str!("schema/clear.json"),
             Schema::Audit => AUDIT,
             Schema::Records => include_str!("schema/records.json"),
         })?;

@@ -12,6 +12,7 @@ pub mod load;
 mod loops;
 mod people;
 mod picture;
+pub mod stats;
 mod tracefs;
 mod walk;
 
@@ -35,6 +36,7 @@ use self::{
     fds::{Descriptors, Table},
     hidden::{Found, Search},
     load::Purpose,
+    stats::{Census, Stats},
     walk::{Walked, Walker},
 };
 use crate::sources::{clock::Clock, confirm::confirm, processes};
@@ -293,6 +295,31 @@ impl Bpf {
         }
         self.swept = lost;
         Ok(())
+    }
+
+    /// What the probes have counted since they were attached.
+    #[allow(dead_code, reason = "the metrics are being built")]
+    pub fn stats(&self) -> Result<Stats> {
+        let by_kind = |first: u32| -> Result<[u64; 5]> {
+            let mut sums = [0; 5];
+            for (sum_of_kind, index) in sums.iter_mut().zip(first..) {
+                *sum_of_kind = sum(&self.counters, index)?;
+            }
+            Ok(sums)
+        };
+        Ok(Stats {
+            acquired: by_kind(counter::ACQUIRED)?.map(|count| [0, count]),
+            released: by_kind(counter::RELEASED)?,
+            contended: by_kind(counter::CONTENDED)?,
+            refused: by_kind(counter::REFUSED)?,
+            ..Stats::default()
+        })
+    }
+
+    /// Counts the locks that are, and those who wait: one walk, no descriptors, nothing of `/proc`.
+    #[allow(dead_code, reason = "the metrics are being built")]
+    pub fn census(&mut self) -> Result<Census> {
+        Ok(self.walker.run(&mut self.ebpf)?.census())
     }
 
     /// Records that were lost in the kernel since the start: the ring or a table was full.

@@ -7,6 +7,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// One reading of both clocks. Everything that is converted with the same `Clock` keeps its order and distances,
 /// whatever somebody does to the wall clock meanwhile.
 ///
+/// How far the clocks are apart is taken to the millisecond: two readings differ by what it takes to read, and the start
+/// of a process should be told the same by the agent and by a look without it.
+///
 /// BOOTTIME, not MONOTONIC: it goes on during suspend, and it is what process starts are counted in
 /// (`task_struct.start_boottime`, fs/proc/array.c `do_task_stat`, Linux 6.18).
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +22,8 @@ impl Clock {
     /// Reads both clocks.
     pub fn read() -> Self {
         let boot_ns = read(ClockId::Boottime).saturating_add_signed(ahead_ns().saturating_neg());
-        Self { wall_ns: read(ClockId::Realtime), boot_ns }
+        let apart = read(ClockId::Realtime).saturating_sub(boot_ns);
+        Self { wall_ns: boot_ns + (apart + MILLISECOND / 2) / MILLISECOND * MILLISECOND, boot_ns }
     }
 
     /// The moment of the reading.
@@ -42,6 +46,8 @@ impl Clock {
         self.at_boot_ns(start.boot_ns())
     }
 }
+
+const MILLISECOND: u64 = 1_000_000;
 
 fn read(id: ClockId) -> u64 {
     let t = clock_gettime(id);

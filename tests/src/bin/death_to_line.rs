@@ -3,10 +3,10 @@
 //! Two clocks start: at kill(2), which includes the kernel's own work of ending the process, and at the return of the
 //! wait for its end, when the lock is provably nobody's.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
-use lockwatch_tests::{Scene, Watcher, needs_bpf};
+use lockwatch_tests::{Scene, Watcher, needs_bpf, percentile};
 
 fn main() -> Result<()> {
     let deaths = std::env::args().nth(1).map_or(Ok(200), |n| n.parse())?;
@@ -41,11 +41,4 @@ fn main() -> Result<()> {
         percentile(&mut from_end, 99)
     );
     Ok(())
-}
-
-/// The smallest value that so many percent of all do not exceed.
-fn percentile(times: &mut [Duration], percent: usize) -> Duration {
-    times.sort_unstable();
-    let rank = (times.len() * percent).div_ceil(100).max(1);
-    times.get(rank - 1).copied().unwrap_or_default()
 }

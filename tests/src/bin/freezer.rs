@@ -1,5 +1,4 @@
-//! Holds others still as a session of lockwatch does: `freezer LIMIT_MS SPARED_PID|0 HOLD…`, with the two capabilities
-//! that the confined process has.
+//! Holds others still as a session of lockwatch does, confined as that is: `freezer LIMIT_MS SPARED_PID|0 HOLD…`.
 //!
 //! Says `ready`, then obeys a line each: `freeze`, `check`, `members`, `thaw`; answers one line each, `ok …` or `err …`.
 //! The end of its input ends it. `freezer vfork` is a process that, after a line, waits for its child as vfork(2) has it
@@ -11,9 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use lockwatch_control::hold::{Held, Spare};
+use lockwatch_control::{
+    confine,
+    hold::{Held, Spare},
+};
 use lockwatch_core::clear::Hold;
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,7 +30,7 @@ fn main() -> Result<()> {
 }
 
 fn serve(holds: &[Hold], limit: Duration, spared: u32) -> Result<()> {
-    confine()?;
+    confine::drop_to(confine::NEEDED)?;
     // As a lock's duplicate would be: nothing that the guardian may keep.
     let _precious = std::fs::File::open("/proc/self/status").context("open a file")?;
     let mut held: Option<Held> = None;
@@ -57,13 +58,6 @@ fn serve(holds: &[Hold], limit: Duration, spared: u32) -> Result<()> {
 fn freeze(holds: &[Hold], limit: Duration, spared: u32) -> Result<Held> {
     let spare = Spare::new()?.and(spared, "it is to be signalled, and a frozen process cannot end");
     Held::freeze(holds, limit, &spare)
-}
-
-fn confine() -> Result<()> {
-    let two = CapabilitySet::KILL | CapabilitySet::SYS_PTRACE;
-    let sets = CapabilitySets { effective: two, permitted: two, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).context("drop capabilities")?;
-    set_no_new_privs(true).context("set no_new_privs")
 }
 
 fn say(line: &str) {

@@ -86,6 +86,11 @@ impl ControlGroup {
         &self.path
     }
 
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Puts a process in.
     ///
     /// # Panics
@@ -124,11 +129,11 @@ impl ControlGroup {
     }
 
     fn read(&self, file: &str) -> String {
-        fs::read_to_string(self.dir.join(file)).unwrap_or_default()
+        fs::read_to_string(self.file(file)).unwrap_or_default()
     }
 
     fn write(&self, file: &str, what: &str) {
-        let path = self.dir.join(file);
+        let path = self.file(file);
         fs::write(&path, what).unwrap_or_else(|e| panic!("write {what} to {}: {e}", path.display()));
     }
 }

@@ -1,8 +1,9 @@
 //! Lockers that have something already, and what they leave behind: how most tests begin.
 
-use std::path::Path;
+use std::{os::unix::ffi::OsStrExt, path::Path};
 
 use super::{locker::Locker, process::Process, scene::Scene};
+use crate::locker::words::encode;
 
 /// How to take the file that is open as fd 9 and how to let it go, by kind of lock.
 pub const KINDS: [(&str, &str); 3] =
@@ -27,4 +28,16 @@ pub fn ghost(scene: &Scene, path: &Path) -> (u32, Process) {
     let mut parent = taken(scene, path, "flock 9 ex");
     let heir = parent.spawn("sleep 60");
     (parent.kill(), heir)
+}
+
+/// A lock that is orphaned whoever looks, and however many processes this host has started: its taker is dead, and its
+/// descriptor waits in a socket of this locker, who knows nothing of it.
+pub fn in_flight(scene: &Scene, path: &Path) -> Locker {
+    let mut receiver = scene.locker();
+    let socket = encode(scene.socket().as_os_str().as_bytes());
+    receiver.tell(&format!("bind {socket}"));
+    let mut sender = taken(scene, path, "flock 9 ex");
+    sender.tell(&format!("sendfd 9 {socket}"));
+    sender.exit(0);
+    receiver
 }

@@ -55,10 +55,15 @@ impl Scene {
 
     /// A copy of lockwatch in it, which every user can run.
     pub fn lockwatch(&self) -> PathBuf {
-        let copy = self.path("lockwatch");
-        fs::copy(lockwatch_path(), &copy)
+        self.copy(&lockwatch_path())
+    }
+
+    /// A copy of a program in it, which every user can run.
+    pub fn copy(&self, program: &Path) -> PathBuf {
+        let copy = self.path(program.file_name().unwrap_or_default());
+        fs::copy(program, &copy)
             .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
-            .unwrap_or_else(|e| panic!("copy lockwatch to {}: {e}", copy.display()));
+            .unwrap_or_else(|e| panic!("copy {} to {}: {e}", program.display(), copy.display()));
         copy
     }
 

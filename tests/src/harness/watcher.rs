@@ -1,6 +1,11 @@
 //! A lockwatch that watches while a test acts.
 
-use std::{ffi::OsStr, path::Path, process::Stdio, time::Instant};
+use std::{
+    ffi::OsStr,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use serde_json::Value;
 
@@ -54,14 +59,21 @@ impl Watcher {
         Self::start(&args, None)
     }
 
-    /// Returns after the `watching` event: probes are attached, and the first picture is complete.
     fn start(args: &[&OsStr], way: Option<&str>) -> Self {
-        let mut child = lockwatch_command()
-            .args(args)
-            .envs(way.map(|way| ("LOCKWATCH_PROBES", way)))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("start lockwatch {args:?}: {e}"));
+        let mut command = lockwatch_command();
+        command.args(args).envs(way.map(|way| ("LOCKWATCH_PROBES", way)));
+        Self::of(command)
+    }
+
+    /// Starts something that prints events. Returns after the `watching` event: probes are attached, and the first
+    /// picture is complete.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come.
+    pub fn of(mut command: Command) -> Self {
+        let child = command.stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|e| panic!("start {command:?}: {e}"));
         let stdout = child.stdout.take().unwrap_or_else(|| panic!("lockwatch has no standard output"));
         let watcher = Self { process: Process::of_child(child), lines: Lines::from(stdout) };
         watcher.wait_for("watching", |event| event.is("watching"));
@@ -108,6 +120,11 @@ impl Watcher {
     /// Forgets all events so far.
     pub fn forget(&self) {
         self.lines.forget();
+    }
+
+    /// The process, to be ended.
+    pub fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// The process.

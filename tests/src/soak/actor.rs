@@ -19,6 +19,7 @@ use rustix::net::{
 
 use super::shared::{ACTS, FREE, SLEEPS, SLOTS, Shared, TAKEN, What};
 use crate::{
+    dice::Dice,
     locker::LIFE_SECONDS,
     sys::{self, RangeKind},
 };
@@ -58,7 +59,7 @@ impl<'a> Actor<'a> {
             seed,
             slot,
             serial: 0,
-            dice: Dice(1),
+            dice: Dice::new(seed, 0),
             fds: BTreeMap::new(),
             maps: Vec::new(),
             inbox: -1,
@@ -318,26 +319,5 @@ impl<'a> Actor<'a> {
     fn address(&self, serial: u32) -> io::Result<SocketAddrUnix> {
         let name = format!("{}/{serial}", self.dir.display());
         SocketAddrUnix::new_abstract_name(name.as_bytes()).map_err(io::Error::from)
-    }
-}
-
-/// xorshift64 (Marsaglia, 2003): any sequence will do that is not the neighbour's.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64, serial: u32) -> Self {
-        let mut dice = Self((seed ^ u64::from(serial)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        // Neighbours begin alike.
-        for _ in 0..8 {
-            dice.below(2);
-        }
-        dice
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
     }
 }

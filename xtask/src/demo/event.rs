@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Death {
     at: Option<String>,
-    id: Option<String>,
+    pub(super) id: Option<String>,
     path: Option<String>,
     pid: u64,
     comm: Option<String>,

@@ -24,7 +24,7 @@ use rustix::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::TempDir;
 
-use crate::command::line;
+use crate::command::{line, output};
 
 /// How long a process of ours may take to do what it is told.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(super) struct Scene {
     pub(super) file: PathBuf,
     program: PathBuf,
     stop: Arc<AtomicBool>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Scene {
@@ -46,17 +46,28 @@ impl Scene {
         let directory = tempfile::Builder::new().prefix("lockwatch-demo-").tempdir().context("make a directory")?;
         let file = directory.path().join("locksmith.lock");
         File::create(&file).with_context(|| format!("create {}", file.display()))?;
-        Ok(Self { file, program, stop, _directory: directory })
+        Ok(Self { file, program, stop, directory })
     }
 
-    /// Runs `lockwatch ARGS FILE` for the human to read.
-    pub(super) fn lockwatch(&self, args: &[&str]) -> Result<()> {
+    /// Runs `lockwatch ARGS` for the human to read; it must end with this code. There is nobody to answer its questions.
+    pub(super) fn run(&self, args: &[&str], code: i32) -> Result<()> {
         let mut command = Command::new(&self.program);
-        command.args(args).arg(&self.file);
+        command.args(args).stdin(Stdio::null());
         println!("\n$ {}", line(&command));
         let status = command.status().with_context(|| format!("run {}", self.program.display()))?;
-        ensure!(status.success(), "{} ended with {status}", line(&command));
+        ensure!(status.code() == Some(code), "{} ended with {status}", line(&command));
         Ok(())
+    }
+
+    /// What `lockwatch ARGS` prints, for ourselves.
+    pub(super) fn json(&self, args: &[&str]) -> Result<serde_json::Value> {
+        let text = output(Command::new(&self.program).args(args).stdin(Stdio::null()))?;
+        serde_json::from_str(&text).with_context(|| format!("read what lockwatch {} prints", args.join(" ")))
+    }
+
+    /// Where the record of the demo's clear is kept.
+    pub(super) fn log(&self) -> PathBuf {
+        self.directory.path().join("audit.jsonl")
     }
 
     /// The next line of an actor, which must come soon.
@@ -128,11 +139,6 @@ impl Ghost {
 
     pub(super) fn heir_pid(&self) -> u32 {
         self.heir.pid
-    }
-
-    /// Ends the process that keeps the lock, and waits until it is gone.
-    pub(super) fn end_heir(&self) -> Result<()> {
-        self.heir.end()
     }
 
     /// Waits until the process that wanted the lock has it.

@@ -19,6 +19,11 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
 };
 
+use super::{
+    convert::{kind_of, mode_of},
+    stats::Census,
+};
+
 /// Steps of one run at first: about a millisecond, so that no CPU is kept from others for long. An attempt that finds
 /// the list changed between two runs begins again with longer ones.
 const BUDGET: u32 = 2_000;
@@ -47,6 +52,20 @@ impl Walked {
     /// The granted locks.
     pub fn locks(&self) -> impl Iterator<Item = &WalkRecord> {
         self.records.iter().filter(|record| record.depth == 0)
+    }
+
+    /// How many of each.
+    #[allow(dead_code, reason = "the metrics are being built")]
+    pub fn census(&self) -> Census {
+        let mut census = Census { exact: self.gaps.is_empty(), ..Census::default() };
+        for record in &self.records {
+            let kind = kind_of(record.lock.kind) as usize;
+            match record.depth {
+                0 => census.locks[kind][mode_of(record.ty) as usize] += 1,
+                _ => census.waiters[kind] += 1,
+            }
+        }
+        census
     }
 
     /// Leaves out the hidden locks that a later walk has not met: their files may be others' by now, and whatever was
@@ -282,6 +301,19 @@ mod tests {
         // Its memory was given to another lock; another walk has not met all.
         check(walked(&[(1, 9, 70, kind::FLOCK, ty::WRITE, 0, 0)], &[]), &[3, 2]);
         check(walked(&[], &["torn"]), &[1, 3, 2]);
+    }
+
+    #[test]
+    fn a_census_counts_by_kind_and_mode() {
+        let rows = [
+            (1, 7, 70, kind::FLOCK, ty::READ, 0, 0),
+            (2, 7, 71, kind::FLOCK, ty::READ, 0, 0),
+            (3, 7, 72, kind::FLOCK, ty::WRITE, 0, 1),
+            (4, 7, 73, kind::OFD, ty::WRITE, 0, 0),
+        ];
+        let census = Walked { records: rows.map(record).to_vec(), gaps: Vec::new() }.census();
+        assert_eq!((census.locks[0], census.locks[2], census.waiters[0], census.exact), ([2, 0], [0, 1], 1, true));
+        assert!(!Walked { records: Vec::new(), gaps: vec!["torn".into()] }.census().exact);
     }
 
     #[test]

@@ -36,9 +36,30 @@ pub fn parse(words: &str) -> Result<Duration, String> {
     if sum > LONGEST { Err(format!("{words:?} is more than a day")) } else { Ok(sum) }
 }
 
+/// As [`parse`] reads it: the largest units first.
+pub fn write(time: Duration) -> String {
+    let mut rest = time.as_millis();
+    let mut words = String::new();
+    for (unit, milliseconds) in [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+        if rest >= milliseconds {
+            words += &format!("{}{unit}", rest / milliseconds);
+            rest %= milliseconds;
+        }
+    }
+    if words.is_empty() { "0s".to_owned() } else { words }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_written_as_they_are_read() {
+        for words in ["0s", "500ms", "1s", "1m", "1m30s", "1h1ms", "24h"] {
+            assert_eq!(write(parse(words).unwrap()), words);
+        }
+        assert_eq!(write(parse("90s").unwrap()), "1m30s");
+    }
 
     #[test]
     fn spans_are_read_as_people_write_them() {

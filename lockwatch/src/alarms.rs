@@ -24,6 +24,16 @@ pub enum Change {
     AllClear,
 }
 
+impl Change {
+    /// Which lock it is about.
+    pub fn lock(&self) -> Option<&LockReport> {
+        match self {
+            Change::Orphaned(lock) | Change::Hot(lock) | Change::Cleared(lock) => Some(lock),
+            Change::AllClear => None,
+        }
+    }
+}
+
 impl Alarms {
     /// Takes a report and tells what it changes, worst last before the clear ones, so that the eye ends on it.
     pub fn update(&mut self, report: &Report) -> Vec<Change> {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use lockwatch_core::text::Text;
 use rustix::{
-    fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat},
+    fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdirat, openat},
     io::Errno,
 };
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +28,7 @@ const LONGEST: u64 = 1 << 20;
 /// # Errors
 ///
 /// Somebody else could have written it, or it cannot be read.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Option<String>> {
+pub fn read(path: &Path) -> anyhow::Result<Option<String>> {
     let name = path.file_name().with_context(|| format!("{} names no file", shown(path)))?;
     let Some(parent) = directory(path.parent().unwrap_or(Path::new("/")))? else { return Ok(None) };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<String>> {
 /// # Errors
 ///
 /// As [`read`].
-pub(crate) fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let Some(fd) = directory(path)? else { return Ok(Vec::new()) };
     let entries: Result<Vec<_>, _> = Dir::read_from(fd).and_then(Iterator::collect);
     let entries = entries.with_context(|| format!("list {}", shown(path)))?;
@@ -63,7 +63,7 @@ pub(crate) fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 ///
 /// As [`read`].
-pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
+pub fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     ensure!(path.is_absolute(), "{} is no absolute path", shown(path));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut walked = PathBuf::new();
@@ -86,6 +86,30 @@ pub(crate) fn directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
         here = Some(fd);
     }
     Ok(here)
+}
+
+/// A directory, made with this mode if it alone is missing.
+///
+/// # Errors
+///
+/// As [`read`], or it cannot be made.
+pub fn make(path: &Path, mode: u32) -> anyhow::Result<OwnedFd> {
+    if let Some(found) = directory(path)? {
+        return Ok(found);
+    }
+    let context = || format!("make {}", shown(path));
+    let name = path.file_name().with_context(context)?;
+    let parent = directory(path.parent().unwrap_or(Path::new("/")))?;
+    let parent = parent.with_context(|| format!("there is no directory for {}", shown(path)))?;
+    let made = mkdirat(&parent, name, Mode::RWXU);
+    let dir = directory(path)?.with_context(context)?;
+    match made {
+        // Whatever the umask is.
+        Ok(()) => fchmod(&dir, Mode::from_raw_mode(mode)).with_context(context)?,
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(error).with_context(context),
+    }
+    Ok(dir)
 }
 
 fn open(parent: &OwnedFd, name: &OsStr, flags: OFlags, path: &Path) -> anyhow::Result<Option<OwnedFd>> {

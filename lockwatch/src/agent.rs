@@ -1,0 +1,141 @@
+//! The host agent: watches from boot, answers Prometheus and the command line, raises HOT and ALL CLEAR.
+//!
+//! Its life: load and attach, open the doors, give up every right that a look does not take, look, and only then have a
+//! second thread. One thread turns the engine, one serves the doors, one carries out what policies want.
+
+#![allow(dead_code, reason = "its rooms are being built")]
+
+pub mod herald;
+pub mod hub;
+pub mod manager;
+pub mod numbers;
+pub mod privileges;
+pub mod reload;
+pub mod state;
+pub mod vitals;
+
+use std::{path::Path, thread};
+
+use anyhow::{Context, Result, bail};
+use lockwatch_config::{Agent, Layers};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use self::{herald::Herald, hub::Door, state::State};
+use crate::{engine::Engine, exit::Exit, request::AgentRequest, sources::bpf::load::Purpose};
+
+/// How many turns in a row may fail before it is better to end, and to be started anew.
+const MOST_FAILURES: u32 = 5;
+
+/// Runs until it is told to end.
+pub fn run(request: &AgentRequest) -> Result<Exit> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
+    runtime.block_on(live(request))
+}
+
+async fn live(request: &AgentRequest) -> Result<Exit> {
+    // Whoever must end before it is ready is heard, too.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let config = request.layers.read()?.config;
+    let herald = Herald::of(config.agent.log, &request.options)?;
+    let doors = Doors::bind(&config.agent)?;
+    let (hub, door) = hub::open();
+    let engine = Engine::start(Purpose::Watch, state::settings(&config), Path::new("/proc"))?;
+    let needs_perf = engine.probes() == "tracepoint";
+    let mut state = State::new(engine, hub, herald, config);
+    privileges::drop(needs_perf, || state.look().map(drop))?;
+    state.look().context("look for the first time")?;
+    let doors = doors.open(door)?;
+    state.is_ready();
+    manager::ready(&state.words());
+    let mut failures = 0;
+    loop {
+        let turned = tokio::select! {
+            turned = state.turn() => turned,
+            _ = hangup.recv() => {
+                reload(&mut state, &request.layers);
+                Ok(())
+            }
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        };
+        match turned {
+            Ok(()) => failures = 0,
+            Err(error) if failures == MOST_FAILURES => return Err(error),
+            Err(error) => {
+                failures += 1;
+                log::error!("{error:#}");
+                state.look_again();
+            }
+        }
+    }
+    manager::stopping();
+    drop(state);
+    doors.close()?;
+    Ok(Exit::Done)
+}
+
+/// Takes all of the configuration as it is now, or nothing of it.
+fn reload(state: &mut State, layers: &Layers) {
+    manager::reloading();
+    let now = reload::read(layers, state.config());
+    let words = match &now {
+        Ok(_) => "configuration reloaded".to_owned(),
+        Err(error) => format!("not reloaded, and nothing has changed: {error:#}"),
+    };
+    match now {
+        Ok(config) => {
+            log::info!("{words}");
+            state.adopt(config);
+        }
+        Err(_) => {
+            log::error!("{words}");
+            state.keep();
+        }
+    }
+    manager::ready(&words);
+}
+
+/// The places where others are answered, bound while that is still allowed.
+struct Doors {}
+
+/// A thread that serves them.
+struct Served {
+    end: oneshot::Sender<()>,
+    thread: thread::JoinHandle<Result<()>>,
+}
+
+impl Doors {
+    fn bind(_config: &Agent) -> Result<Self> {
+        Ok(Self {})
+    }
+
+    fn open(self, door: Door) -> Result<Served> {
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new().name("doors".to_owned()).spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the doors")?;
+            runtime.block_on(async {
+                let _ = ended.await;
+                drop(door);
+            });
+            Ok(())
+        });
+        Ok(Served { end, thread: thread.context("start the thread of the doors")? })
+    }
+}
+
+impl Served {
+    /// Gives open answers a moment, and ends.
+    fn close(self) -> Result<()> {
+        let _ = self.end.send(());
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => bail!("the thread of the doors panicked"),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a scrape is answered with: plain numbers, gathered by the engine from its tables.
+
+use std::collections::BTreeMap;
+
+use lockwatch_core::{
+    graph::Graph,
+    report::{Cause, LockReport, Report, Verdict},
+    time::Timestamp,
+};
+
+/// Everything that `/metrics` shows, at one moment.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    /// When they were gathered.
+    pub at: Timestamp,
+    /// How the probes are attached: `tp_btf`, `raw_tracepoint`, `tracepoint`.
+    pub probes: &'static str,
+    /// What the last look has shown.
+    pub judged: Judged,
+    /// How many orphans were reported since the start, by the contract's name of their cause.
+    pub detected: BTreeMap<&'static str, u64>,
+    /// How many looks were made because something was lost, by reason.
+    pub resyncs: BTreeMap<&'static str, u64>,
+    /// When the last of them was.
+    pub last_resync: Option<Timestamp>,
+    /// Whether the picture is known to be complete.
+    pub exact: bool,
+    /// Whether the configuration that was last read is in use.
+    pub reloaded: bool,
+    /// How this process is, read once a second.
+    pub process: ProcessNumbers,
+}
+
+/// Numbers of the last look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// Orphaned locks by the contract's name of their cause.
+    pub orphaned: BTreeMap<&'static str, u64>,
+    /// How many are hot.
+    pub hot: u64,
+    /// How many cycles of waits there are.
+    pub deadlocks: u64,
+    /// When the acquirer of the orphan died that is one for the longest; `None` without orphans.
+    pub oldest_orphan: Option<Timestamp>,
+    /// Since when the one waits that has for the longest; `None` without waiters.
+    pub oldest_waiter: Option<Timestamp>,
+}
+
+/// This process, as every Prometheus client library has it (`process_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessNumbers {
+    /// User and system time in seconds.
+    pub cpu_seconds: f64,
+    /// How many descriptors are open.
+    pub open_fds: u64,
+    /// How many may be.
+    pub max_fds: u64,
+    /// Bytes of address space.
+    pub virtual_bytes: u64,
+    /// Bytes in memory.
+    pub resident_bytes: u64,
+    /// When it started, in seconds since 1970.
+    pub started: f64,
+}
+
+/// The contract's name of an orphan's cause.
+pub fn cause_name(cause: Option<Cause>) -> &'static str {
+    cause.map_or("unknown", Cause::name)
+}
+
+impl Judged {
+    /// Counts what a report says. `since` knows since when a lock is orphaned, as far as anybody can say.
+    pub fn of(report: &Report, since: impl Fn(&LockReport) -> Timestamp) -> Self {
+        let deadlocks = if report.locks.iter().any(|lock| lock.deadlock) { Graph::of(report).cycles.len() } else { 0 };
+        let mut judged = Self { deadlocks: deadlocks as u64, ..Self::default() };
+        for lock in &report.locks {
+            judged.hot += u64::from(lock.hot);
+            let waits = lock.waiters.iter().filter_map(|waiter| waiter.since);
+            judged.oldest_waiter = waits.chain(judged.oldest_waiter).min();
+            if lock.verdict == Verdict::Orphaned {
+                *judged.orphaned.entry(cause_name(lock.cause)).or_default() += 1;
+                judged.oldest_orphan = judged.oldest_orphan.into_iter().chain([since(lock)]).min();
+            }
+        }
+        judged
+    }
+}

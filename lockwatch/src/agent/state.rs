@@ -1,0 +1,291 @@
+//! What the agent knows, and whom it tells: the engine's listener.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use anyhow::Result;
+use lockwatch_config::Config;
+use lockwatch_core::{
+    id::LockId,
+    lock::FileId,
+    observation::{FileSeen, LockEvent},
+    process::Life,
+    report::{LockReport, Report, Settings, Verdict},
+    time::Timestamp,
+    timeline::Timelines,
+};
+use tokio::sync::{broadcast, oneshot};
+
+use super::{
+    herald::Herald,
+    hub::{Answer, Ask, Hub},
+    manager,
+    numbers::{Judged, Numbers, ProcessNumbers, cause_name},
+    vitals,
+};
+use crate::{
+    alarms::{Alarms, Change},
+    engine::{Concern, Engine, Happened},
+    output::event::{self, Event},
+    sources::{clock::Clock, files},
+};
+
+/// How many files of traced operations are remembered by name.
+const MOST_FILES: usize = 1 << 14;
+
+/// Whoever has asked for a look.
+type Asker = oneshot::Sender<Result<Arc<Answer>, String>>;
+
+/// The agent, but for its doors.
+pub struct State {
+    engine: Engine,
+    hub: Hub,
+    herald: Herald,
+    config: Config,
+    reloaded: bool,
+    alarms: Alarms,
+    timelines: Timelines,
+    judged: Judged,
+    detected: BTreeMap<&'static str, u64>,
+    /// Since when each orphan is known to be one.
+    orphaned_since: HashMap<LockId, Timestamp>,
+    process: ProcessNumbers,
+    /// Names of files, for traced operations.
+    files: HashMap<FileId, Arc<FileSeen>>,
+    announced: bool,
+}
+
+impl State {
+    /// With an engine that has started.
+    pub fn new(engine: Engine, hub: Hub, herald: Herald, config: Config) -> Self {
+        Self {
+            engine,
+            hub,
+            herald,
+            config,
+            reloaded: true,
+            alarms: Alarms::default(),
+            timelines: Timelines::default(),
+            judged: Judged::default(),
+            detected: BTreeMap::new(),
+            orphaned_since: HashMap::new(),
+            process: ProcessNumbers::default(),
+            files: HashMap::new(),
+            announced: false,
+        }
+    }
+
+    /// Waits for one thing that happens or is asked for, and deals with it. Whoever stops waiting misses nothing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub async fn turn(&mut self) -> Result<()> {
+        tokio::select! {
+            happened = self.engine.next() => self.hear(happened?),
+            Some(ask) = self.hub.asked.recv() => self.answer(ask),
+        }
+        self.hub.pulse.beat();
+        Ok(())
+    }
+
+    /// Looks, and tells what is new.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn look(&mut self) -> Result<Report> {
+        let report = self.engine.look()?;
+        self.see(&report);
+        Ok(report)
+    }
+
+    /// The first picture is complete.
+    pub fn is_ready(&self) {
+        self.hub.pulse.beat();
+        self.hub.pulse.set_ready();
+    }
+
+    /// Has the next turn begin with a look: one has failed.
+    pub fn look_again(&mut self) {
+        self.engine.look_soon();
+    }
+
+    /// How it is set up.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Goes on with another configuration.
+    pub fn adopt(&mut self, config: Config) {
+        self.engine.judge_by(settings(&config));
+        self.config = config;
+        self.reloaded = true;
+    }
+
+    /// Goes on as before: another configuration was no use.
+    pub fn keep(&mut self) {
+        self.reloaded = false;
+    }
+
+    /// How things are, for `systemctl status`.
+    pub fn words(&self) -> String {
+        let (orphaned, hot) = self.alarms.counts();
+        format!("{orphaned} orphaned, {hot} hot")
+    }
+
+    fn hear(&mut self, happened: Happened) {
+        match happened {
+            Happened::Lock { event, held } => {
+                if !event.remote {
+                    self.timelines.note(&event);
+                }
+                if self.is_traced() {
+                    let file = self.file_of(&event);
+                    let held_ns = held.map(|held| u64::try_from(held.as_nanos()).unwrap_or(u64::MAX));
+                    let line = Event::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns };
+                    publish(&self.hub.operations, &line);
+                }
+            }
+            Happened::Died { at, process } => {
+                if self.is_traced() {
+                    publish(&self.hub.operations, &Event::ProcessExit { at, process: &process });
+                }
+            }
+            Happened::Lost { at, count } => self.tell(&Event::Lost { at, count }),
+            Happened::Looked(report) => self.see(&report),
+            Happened::Tick => self.tick(),
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        let mut askers = Vec::new();
+        let mut next = Some(ask);
+        // One look is enough for all who are here before it begins.
+        while let Some(ask) = next {
+            match ask {
+                Ask::Look(asker) => askers.push(asker),
+                Ask::Numbers(asker) => drop(asker.send(Ok(self.numbers()))),
+                Ask::Operations(asker) => drop(asker.send(self.trace())),
+            }
+            next = self.hub.asked.try_recv().ok();
+        }
+        if !askers.is_empty() {
+            self.look_for(askers);
+        }
+    }
+
+    fn look_for(&mut self, askers: Vec<Asker>) {
+        let answer = self.look().map(|report| {
+            let worth = report.locks.iter().map(|lock| (lock.id.clone(), self.timelines.of(&lock.id)));
+            let histories = worth.filter(|(_, moments)| !moments.is_empty()).collect();
+            Arc::new(Answer { report, histories })
+        });
+        let answer = answer.map_err(|error| format!("{error:#}"));
+        for asker in askers {
+            // Whoever has gone away meanwhile does not mind.
+            let _ = asker.send(answer.clone());
+        }
+    }
+
+    /// Tells what a look shows that is new.
+    fn see(&mut self, report: &Report) {
+        let at = report.taken_at;
+        self.engine.mind(Concern::about(&report.locks, at, settings(&self.config)));
+        self.timelines.see(report, |lock| lock.verdict != Verdict::Held || !lock.waiters.is_empty());
+        let changes = self.alarms.update(report);
+        if !changes.is_empty() && self.announced {
+            manager::status(&self.words());
+        }
+        for change in changes {
+            match &change {
+                Change::Orphaned(lock) => {
+                    *self.detected.entry(cause_name(lock.cause)).or_default() += 1;
+                    self.orphaned_since.insert(lock.id.clone(), death_of(lock).unwrap_or(at));
+                }
+                Change::Cleared(lock) => drop(self.orphaned_since.remove(&lock.id)),
+                Change::Hot(_) | Change::AllClear => {}
+            }
+            let history = change.lock().map(|lock| self.timelines.of(&lock.id)).unwrap_or_default();
+            self.tell(&Event::of(&change, at, &history));
+        }
+        self.judged = Judged::of(report, |lock| self.orphaned_since.get(&lock.id).copied().unwrap_or(at));
+        if !std::mem::replace(&mut self.announced, true) {
+            let (orphaned, hot) = self.alarms.counts();
+            self.tell(&Event::Watching { at, locks: report.locks.len(), orphaned, hot });
+        }
+    }
+
+    fn tick(&mut self) {
+        match vitals::read() {
+            Ok(process) => self.process = process,
+            Err(error) => log::debug!("{error:#}"),
+        }
+        manager::alive();
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            at: Clock::read().now(),
+            probes: self.engine.probes(),
+            judged: self.judged.clone(),
+            detected: self.detected.clone(),
+            resyncs: BTreeMap::new(),
+            last_resync: None,
+            exact: true,
+            reloaded: self.reloaded,
+            process: self.process,
+        }
+    }
+
+    fn trace(&mut self) -> Result<(), String> {
+        Err("this agent does not trace".to_owned())
+    }
+
+    fn is_traced(&self) -> bool {
+        self.hub.operations.receiver_count() > 0
+    }
+
+    fn tell(&self, event: &Event<'_>) {
+        publish(&self.hub.changes, event);
+        if let Err(error) = self.herald.tell(event) {
+            log::warn!("{error:#}");
+        }
+    }
+
+    /// What is known of the file of an event; found through the process that asked, while it lives.
+    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
+        if let Some(seen) = self.files.get(&event.file) {
+            return seen.clone();
+        }
+        let seen = files::through("/proc".as_ref(), event.process.pid, event.file).map(Arc::new).unwrap_or_default();
+        if seen.path.is_some() {
+            if self.files.len() >= MOST_FILES {
+                self.files.clear();
+            }
+            self.files.insert(event.file, seen.clone());
+        }
+        seen
+    }
+}
+
+/// For whoever reads the stream; nobody, if nobody does.
+fn publish(to: &broadcast::Sender<Arc<str>>, event: &Event<'_>) {
+    if to.receiver_count() > 0 {
+        let _ = to.send(event::object(event).into());
+    }
+}
+
+fn death_of(lock: &LockReport) -> Option<Timestamp> {
+    match &lock.acquirer.as_ref()?.life {
+        Life::Dead(death) => death.at,
+        _ => None,
+    }
+}
+
+/// What judgements depend on.
+pub fn settings(config: &Config) -> Settings {
+    Settings { hot_after: config.agent.hot_after }
+}
