@@ -335,7 +335,7 @@ mod tests {
     /// Every event there is.
     fn with_all(see: impl Fn(&Event<'_>)) {
         let hostile = fixture::hostile();
-        let (ghost, path) = (fixture::ghost(), &hostile.locks[0].file_seen);
+        let (ghost, path) = (fixture::ghost(), &*hostile.locks[0].file_seen);
         let gone = fixture::dead(4711, "locker", Some(Exit::Code(3)));
         let (granted, released) = (operation(LockEventKind::Granted), operation(LockEventKind::Released));
         see(&Event::Lock { event: &granted, file: None, process: None, id: None, held_ns: None });

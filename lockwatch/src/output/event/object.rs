@@ -89,11 +89,11 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         Event::ProcessExit { process, .. } => object.process = Some(AnyProcess::Full(Box::new(Acquirer::new(process)))),
         Event::Orphaned { lock, history, .. } | Event::Hot { lock, history, .. } => {
             object.history = Some(history.iter().map(MomentObject::new).collect());
-            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
+            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock, None))));
             object.waited_ns = longest_wait(lock, at).map(nanos);
         }
         Event::Cleared { lock, .. } => {
-            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
+            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock, None))));
             object.held_ns = lock.acquired_at.map(|since| nanos(at.since(since)));
         }
         Event::Lost { count, .. } => object.lost = Some(count),
