@@ -97,8 +97,12 @@ impl Doors {
         let tcp = tcp.map(listen).transpose()?;
         if let Some(parent) = unix.parent() {
             let shown = Text::new(parent.as_os_str().as_encoded_bytes());
-            let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
-            made.with_context(|| format!("make {shown}"))?;
+            match DirBuilder::new().mode(0o755).create(parent) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("make {shown}"));
+                }
+                _ => {}
+            }
         }
         let unix = Listener::bind(unix, group).context("open the agent's API socket")?;
         Ok(Self { tcp, unix, api_on_tcp, max_connections })

@@ -53,7 +53,8 @@ impl HostAgent {
             Place { config: scene.path("agent.toml"), api_socket: scene.path("agent.sock"), address: free_port() };
         place.configure(config);
         let mut command = lockwatch_command();
-        command.env("NOTIFY_SOCKET", &notify);
+        // Its file says where, and a variable would outdo that.
+        command.env_remove("LOCKWATCH_API_SOCKET").env("NOTIFY_SOCKET", &notify);
         change(&mut command);
         command.args(["agent", "--log", "json", "--config"]).arg(&place.config);
         let agent = Self { watcher: Watcher::of(command), notices, place };
