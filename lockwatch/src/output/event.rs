@@ -391,6 +391,8 @@ mod tests {
             2026-11-22T03:12:07.123Z CLEARED      f3k9-27qd /etc/aim/aim_lock.conf after 2 min
             2026-11-22T03:12:07.123Z ALL CLEAR    no hot lock is left
             2026-11-22T03:12:07.123Z LOST         17 events: what stands above may be incomplete, looking again
+            2026-11-22T03:12:07.123Z THROTTLED    cron\u{202e}.service: so many lock operations that only some of each second are told
+            2026-11-22T03:12:07.123Z UNTHROTTLED  other control groups: told in full again; 7 lock operations were left out
         "#]],
         );
     }
@@ -402,7 +404,7 @@ mod tests {
             .map(|line| {
                 let event: serde_json::Value = serde_json::from_str(line).unwrap();
                 let keys: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-                assert_eq!(keys.len(), 9, "{keys:?}");
+                assert_eq!(keys.len(), 10, "{keys:?}");
                 let get = |path| event.pointer(path).cloned().unwrap_or_default();
                 let ns = (get("/waited_ns"), get("/held_ns"), get("/lost"));
                 format!(
@@ -424,7 +426,9 @@ mod tests {
             "hot" 10010672 null 42000000000 null null
             "cleared" 10010672 null null 120000000000 null
             "all_clear" null null null null null
-            "lost" null null null null 17"#]]
+            "lost" null null null null 17
+            "throttled" null null null null null
+            "unthrottled" null null null null 7"#]]
         .assert_eq(&short.join("\n"));
     }
 

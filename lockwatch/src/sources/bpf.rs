@@ -3,8 +3,6 @@
 //! The truth about which locks exist is the kernel's own list, walked at each look; the kernel-side tables add who
 //! took them and when; the ring brings deaths and waits. `/proc/locks` is never read: it stops every other lock user.
 
-#![allow(dead_code, reason = "the agent, which uses all of it, is being built")]
-
 mod anchor;
 pub mod btf;
 mod convert;

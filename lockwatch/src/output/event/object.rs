@@ -25,7 +25,6 @@ pub(crate) struct Object<'a> {
     held_ns: Option<u64>,
     lost: Option<u64>,
     history: Option<Vec<MomentObject<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<Group<'a>>,
 }
 
