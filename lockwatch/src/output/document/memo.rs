@@ -17,10 +17,13 @@ use crate::output::writer::push_json;
 #[derive(Default)]
 pub(crate) struct Memo<'a> {
     people: RefCell<HashMap<Role, Rc<[u8]>>>,
-    file: RefCell<(Option<(FileId, usize)>, Vec<u8>)>,
+    file: RefCell<LastFile>,
     /// Addresses tell them apart, so they must stay where they are.
     of: PhantomData<&'a Report>,
 }
+
+/// The last file, by its identity and the address of what is known of it, and its JSON.
+type LastFile = (Option<(FileId, usize)>, Vec<u8>);
 
 /// A process, by its address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
