@@ -99,7 +99,7 @@ pub struct LockReport {
     /// On which file, by identity.
     pub file: FileId,
     /// What is known of that file.
-    pub file_seen: FileSeen,
+    pub file_seen: Arc<FileSeen>,
     /// Who took it; `None` when nobody knows.
     pub acquirer: Option<Arc<Process>>,
     /// When it was taken.

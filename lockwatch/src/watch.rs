@@ -7,6 +7,7 @@ use std::{
     ffi::OsStr,
     io::{self, Write},
     ops::ControlFlow,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -68,7 +69,7 @@ struct Watcher<'a> {
     timelines: Timelines,
     /// The locks whose story is told; then nothing else is.
     following: Option<Following>,
-    files: HashMap<FileId, FileSeen>,
+    files: HashMap<FileId, Arc<FileSeen>>,
     announced: bool,
 }
 
@@ -163,11 +164,12 @@ impl<'a> Watcher<'a> {
     }
 
     /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> FileSeen {
+    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
         if let Some(seen) = self.files.get(&event.file) {
             return seen.clone();
         }
-        let seen = files::through(&self.request.proc_root, event.process.pid, event.file).unwrap_or_default();
+        let seen =
+            files::through(&self.request.proc_root, event.process.pid, event.file).map(Arc::new).unwrap_or_default();
         if seen.path.is_some() {
             self.files.insert(event.file, seen.clone());
         }

@@ -10,6 +10,7 @@ pub(crate) mod left_out;
 pub(crate) mod lines;
 pub(crate) mod locker;
 pub(crate) mod look;
+pub(crate) mod metrics;
 pub(crate) mod percentile;
 pub(crate) mod proc_locks;
 pub(crate) mod process;

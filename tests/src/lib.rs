@@ -30,6 +30,7 @@ pub use harness::{
     lines::Lines,
     locker::{Locker, LoopDevice, Wait},
     look::{document, document_of, items, list, only, pids, verdict},
+    metrics::Metrics,
     percentile::percentile,
     proc_locks::{ProcLock, becomes_free, holders, proc_locks, proc_locks_of},
     process::Process,

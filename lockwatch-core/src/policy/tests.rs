@@ -28,7 +28,10 @@ fn orphan(name: &str) -> LockReport {
         mode: Mode::Write,
         range: Range::WHOLE,
         file: FileId { device: Device { major: 254, minor: 0 }, inode: 7 },
-        file_seen: FileSeen { path: Some(Text::from(format!("/srv/{name}").as_str())), ..FileSeen::default() },
+        file_seen: Arc::new(FileSeen {
+            path: Some(Text::from(format!("/srv/{name}").as_str())),
+            ..FileSeen::default()
+        }),
         acquirer: Some(unit(process(4711, dead), "app.service")),
         acquired_at: None,
         breaking: None,
@@ -111,7 +114,7 @@ fn what_is_given_must_fit() {
     let paths = |all: &[&str]| Match { paths: all.iter().map(|one| (*one).to_owned()).collect(), ..any() };
     check(paths(&["/x/*", "/srv/*"]), &lock, true);
     check(paths(&["/srv"]), &lock, false);
-    let nameless = LockReport { file_seen: FileSeen::default(), ..lock.clone() };
+    let nameless = LockReport { file_seen: Arc::default(), ..lock.clone() };
     check(paths(&["*"]), &nameless, false);
     check(any(), &nameless, true);
     let unit = |unit: &str| Match { unit: Some(unit.into()), ..any() };

@@ -65,7 +65,7 @@ pub struct State {
     orphaned_since: HashMap<LockId, Timestamp>,
     process: ProcessNumbers,
     /// Names of files, for traced operations.
-    files: HashMap<FileId, FileSeen>,
+    files: HashMap<FileId, Arc<FileSeen>>,
     announced: bool,
 }
 
@@ -315,11 +315,11 @@ impl State {
     }
 
     /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> FileSeen {
+    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
         if let Some(seen) = self.files.get(&event.file) {
             return seen.clone();
         }
-        let seen = files::through("/proc".as_ref(), event.process.pid, event.file).unwrap_or_default();
+        let seen = files::through("/proc".as_ref(), event.process.pid, event.file).map(Arc::new).unwrap_or_default();
         if seen.path.is_some() {
             if self.files.len() >= MOST_FILES {
                 self.files.clear();

@@ -28,6 +28,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    const ALL: [Reason; 8] = [
+        Reason::Ring,
+        Reason::Held,
+        Reason::Processes,
+        Reason::Waits,
+        Reason::Watched,
+        Reason::Missed,
+        Reason::Detached,
+        Reason::Torn,
+    ];
+
     /// The word for it in metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,9 +56,9 @@ impl Reason {
 }
 
 /// A resync: a full look because something was lost.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resyncs {
-    /// How many there were, by reason; one look may have several.
+    /// How many there were, by every reason there is; one look may have several.
     pub by_reason: BTreeMap<&'static str, u64>,
     /// When the last of them was.
     pub last: Option<Timestamp>,
@@ -70,7 +82,14 @@ pub struct Losses {
 impl Losses {
     /// Nothing is lost yet.
     pub fn new(pause: Duration) -> Self {
-        Self { pause, open: BTreeMap::new(), doubtful: false, resyncs: Resyncs::default(), untold: 0, told: None }
+        Self {
+            pause,
+            open: BTreeMap::new(),
+            doubtful: false,
+            resyncs: Resyncs { by_reason: Reason::ALL.map(|reason| (reason.name(), 0)).into(), last: None },
+            untold: 0,
+            told: None,
+        }
     }
 
     /// Has resyncs be at least so far apart.
@@ -188,7 +207,9 @@ mod tests {
         losses.looked(at(2));
         losses.note(Reason::Held, 1);
         losses.looked(at(9));
-        assert_eq!(losses.resyncs().by_reason, BTreeMap::from([("detached", 1), ("held", 2)]));
+        let some = losses.resyncs().by_reason.iter().filter(|(_, count)| **count > 0);
+        assert_eq!(some.collect::<Vec<_>>(), [(&"detached", &1), (&"held", &2)]);
+        assert_eq!(losses.resyncs().by_reason.len(), 8);
         assert_eq!(losses.resyncs().last, Some(at(9)));
     }
 

@@ -22,6 +22,19 @@ impl Resident {
     ///
     /// When it cannot be started, or says nothing and lives on.
     pub fn start(command: &mut Command) -> Result<Self, String> {
+        Self::start_saying(command, "ready")
+    }
+
+    /// The same for one that says something else when it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Resident::start`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Resident::start`].
+    pub fn start_saying(command: &mut Command, ready: &str) -> Result<Self, String> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -32,7 +45,7 @@ impl Resident {
         };
         let (process, lines) = (Process::of_child(child), Lines::from(stdout));
         match lines.take(|_| true) {
-            Some((_, line)) if line == "ready" => Ok(Self { process, _stdin: stdin }),
+            Some((_, line)) if line == ready => Ok(Self { process, _stdin: stdin }),
             Some((_, line)) => Err(line),
             None => {
                 assert!(lines.closed(), "{command:?} never says anything");

@@ -157,6 +157,7 @@ fn health(numbers: &Numbers, doors: DoorNumbers) -> Vec<Family<'_>> {
         ("held", kernel.lost.held),
         ("processes", kernel.lost.processes),
         ("waits", kernel.lost.waits),
+        ("watched", kernel.lost.watched),
         ("missed", kernel.lost.missed),
         ("readers", doors.missed),
     ];

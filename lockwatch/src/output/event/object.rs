@@ -26,7 +26,6 @@ pub(crate) struct Object<'a> {
     held_ns: Option<u64>,
     lost: Option<u64>,
     history: Option<Vec<MomentObject<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<Group<'a>>,
     policy: Option<PolicyObject<'a>>,
 }
@@ -110,11 +109,11 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         Event::ProcessExit { process, .. } => object.process = Some(AnyProcess::Full(Box::new(Acquirer::new(process)))),
         Event::Orphaned { lock, history, .. } | Event::Hot { lock, history, .. } => {
             object.history = Some(history.iter().map(MomentObject::new).collect());
-            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
+            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock, None))));
             object.waited_ns = longest_wait(lock, at).map(nanos);
         }
         Event::Cleared { lock, .. } => {
-            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
+            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock, None))));
             object.held_ns = lock.acquired_at.map(|since| nanos(at.since(since)));
         }
         Event::Policy { decision, .. } => object.policy = Some(PolicyObject::new(decision)),

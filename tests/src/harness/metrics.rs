@@ -1,0 +1,44 @@
+//! What an agent tells Prometheus.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use super::until::PATIENCE;
+
+/// One scrape.
+#[derive(Debug)]
+pub struct Metrics {
+    text: String,
+}
+
+impl Metrics {
+    /// Asks for `/metrics`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    pub fn of(address: SocketAddr) -> Self {
+        let scrape = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            std::io::Result::Ok(text)
+        };
+        Self { text: scrape().unwrap_or_else(|e| panic!("scrape {address}: {e}")) }
+    }
+
+    /// The value of a series, written as it is exposed: `lockwatch_state_exact`, `lockwatch_events_lost_total{stage="ring"}`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn get(&self, series: &str) -> f64 {
+        let value = self.text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {series} in:\n{}", self.text));
+        value.trim().parse().unwrap_or_else(|_| panic!("{series}: {value:?} is no number"))
+    }
+}
