@@ -25,8 +25,8 @@ impl Stage {
     fn new(ghosts: usize, control: &str) -> Self {
         let scene = Scene::new();
         let dir = scene.path("locks");
-        fs::create_dir(&dir).unwrap();
-        let paths: Vec<_> = (0..ghosts).map(|n| scene.file(&format!("locks/{n}"))).collect();
+        fs::create_dir(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
+        let paths: Vec<_> = (0..ghosts).map(|n| scene.file(format!("locks/{n}"))).collect();
         // Orphaned also for an agent that starts later, however many processes this host has started.
         let heirs = paths.iter().map(|path| in_flight(&scene, path)).collect();
         let door = Door::open(&scene, &format!("settle = '0s'\n{control}"));
@@ -74,10 +74,13 @@ fn decided(agent: &HostAgent, decision: &str) -> usize {
 
 /// One value of `/metrics`.
 fn metric(agent: &HostAgent, name: &str) -> Option<f64> {
-    let mut stream = TcpStream::connect(agent.address()).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
+    TcpStream::connect(agent.address())
+        .and_then(|mut stream| {
+            write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut page)
+        })
+        .unwrap_or_else(|e| panic!("scrape {}: {e}", agent.address()));
     page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 

@@ -190,7 +190,7 @@ impl Orders {
             self.unheard_until = None;
         }
         // Whatever this lock is now, it has not been that for long.
-        if let Some(orphan) = self.orphans.get_mut(&lock.id) {
+        if let Some(orphan) = self.orphans.get_mut(&lock.id).filter(|_| ended != Ended::Unreachable) {
             orphan.since = now.running;
         }
         // A policy that is not there any more cannot be frozen.
