@@ -11,6 +11,7 @@ mod place;
 mod reading;
 #[cfg(test)]
 mod samples;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use self::{
     chain::{Break, Damage},
     line::ZEROS,
     reading::{Entry, Filter, Reading},
+    tail::Tail,
 };
 use self::{
     line::Line,

@@ -9,6 +9,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -68,6 +69,18 @@ impl Client {
     /// A connection that is there already.
     pub fn over(stream: UnixStream) -> Self {
         Self { stream: BufReader::new(stream) }
+    }
+
+    /// The same, which does not wait for ever: for somebody at whom no human sits who would lose patience.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not allow it.
+    pub fn within(self, patience: Duration) -> anyhow::Result<Self> {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(patience)).context("set a time for answers")?;
+        stream.set_write_timeout(Some(patience)).context("set a time for questions")?;
+        Ok(self)
     }
 
     /// Asks, has `confirm` show the plan to a human and return the code if it is asked for, and returns how it ended.

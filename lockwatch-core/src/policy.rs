@@ -11,7 +11,7 @@ mod tests;
 use std::time::Duration;
 
 pub use self::{
-    decision::{Decision, Ended, Order, Outcome},
+    decision::{About, Decision, Ended, Order, Outcome},
     orders::{Now, Numbers, Orders},
 };
 

@@ -5,12 +5,14 @@
 
 #![allow(dead_code, reason = "its rooms are being built")]
 
+pub mod clears;
 pub mod doors;
 pub mod herald;
 pub mod hub;
 pub mod manager;
 pub mod metrics;
 pub mod numbers;
+pub mod policies;
 pub mod privileges;
 pub mod reload;
 pub mod state;

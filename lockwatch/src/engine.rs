@@ -6,6 +6,7 @@
 //! kernel-side tables. Once a second it is asked what no descriptor tells: records lost in the kernel.
 
 mod deaths;
+pub mod losses;
 mod waits;
 
 use std::{
@@ -33,7 +34,11 @@ use tokio::{
     time::{Instant, Interval, sleep_until},
 };
 
-use self::{deaths::poll, waits::Waits};
+use self::{
+    deaths::poll,
+    losses::{Losses, Reason, Resyncs},
+    waits::Waits,
+};
 use crate::{
     look,
     sources::{
@@ -43,7 +48,8 @@ use crate::{
             events::{News, Token, decode},
             load::{Purpose, Way},
             sizes::Sizes,
-            stats::{Census, Stats},
+            stats::{Census, Lost, Stats},
+            tracing::Throttled,
         },
         clock::Clock,
     },
@@ -51,6 +57,9 @@ use crate::{
 
 /// How often it is asked what no descriptor tells.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Between two looks for the sake of what was lost, at least, unless somebody says otherwise.
+const RESYNC_PAUSE: Duration = Duration::from_secs(5);
 
 /// How many records are taken before anything else has its turn: a flood must not keep us from looking.
 const AT_ONCE: usize = 1 << 12;
@@ -75,13 +84,22 @@ pub enum Happened {
         /// Who, and how.
         process: Arc<Process>,
     },
-    /// Records were lost.
+    /// Records were lost, and the picture with them: a look makes it good.
     Lost {
         /// When that was noticed.
         at: Timestamp,
         /// How many.
         count: u64,
     },
+    /// Traced operations were left out, because there were too many.
+    Missed {
+        /// When that was noticed.
+        at: Timestamp,
+        /// How many.
+        count: u64,
+    },
+    /// Operations of a control group are left out of the trace from now on, or no longer.
+    Throttled(Throttled),
     /// Everything that is, now.
     Looked(Report),
     /// A second has passed.
@@ -134,7 +152,11 @@ pub struct Engine {
     dying: JoinSet<Dead>,
     /// How many more pidfds may be open.
     room: Arc<Semaphore>,
-    lost: u64,
+    losses: Losses,
+    /// What had gone missing when it was last asked.
+    lost: Lost,
+    /// Whether every operation is told, for a while.
+    tracing: bool,
     look_due: bool,
     depth: Depth,
     /// Whether more stands in the ring than was taken.
@@ -170,7 +192,9 @@ impl Engine {
             waits: Waits::default(),
             dying: JoinSet::new(),
             room: Arc::new(Semaphore::new(MOST_PIDFDS)),
-            lost: 0,
+            losses: Losses::new(RESYNC_PAUSE),
+            lost: Lost::default(),
+            tracing: false,
             look_due: true,
             depth: Depth::Usual,
             more: false,
@@ -202,6 +226,7 @@ impl Engine {
     /// The kernel does not answer.
     pub fn look(&mut self) -> Result<Report> {
         self.look_due = false;
+        self.count_losses()?;
         self.table.see(self.bpf.look(self.depth)?);
         let mut report = self.report();
         if self.depth == Depth::Usual && report.accuses_heirs() {
@@ -215,6 +240,8 @@ impl Engine {
         for late in self.bpf.watch(self.parties.iter().copied())? {
             self.await_death(late, None);
         }
+        self.losses.looked(report.taken_at);
+        self.losses.note(Reason::Torn, u64::from(!report.exact));
         Ok(report)
     }
 
@@ -233,6 +260,40 @@ impl Engine {
         self.settings = settings;
         self.table.judge_by(settings);
         self.look_due = true;
+    }
+
+    /// Has looks for the sake of what was lost be at least so far apart.
+    pub fn resync_after(&mut self, pause: Duration) {
+        self.losses.pause_for(pause);
+    }
+
+    /// Whether nothing is missing, as far as anybody knows.
+    pub fn is_exact(&self) -> bool {
+        self.losses.is_exact()
+    }
+
+    /// The looks that were made because something was lost.
+    pub fn resyncs(&self) -> &Resyncs {
+        self.losses.resyncs()
+    }
+
+    /// Has every lock operation told, or no longer. Only an agent's engine can.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let us.
+    pub fn trace(&mut self, on: bool) -> Result<()> {
+        if std::mem::replace(&mut self.tracing, on) == on {
+            return Ok(());
+        }
+        let result = self.bpf.set_tracing(on);
+        self.tracing = on && result.is_ok();
+        result
+    }
+
+    /// Whether it is.
+    pub fn is_tracing(&self) -> bool {
+        self.tracing
     }
 
     /// How the probes are attached.
@@ -288,6 +349,9 @@ impl Engine {
             () = sleep_until(hot_at.unwrap_or_else(far)), if hot_at.is_some() => self.check_waits(),
             _ = self.ticks.tick() => {
                 self.check_losses()?;
+                if self.tracing {
+                    self.happened.extend(self.bpf.unthrottled()?.into_iter().map(Happened::Throttled));
+                }
                 self.look_due |= self.concern.silent;
                 self.happened.push_back(Happened::Tick);
             }
@@ -308,7 +372,7 @@ impl Engine {
             match news {
                 Some(Some(News::Lock(event))) => self.lock_event(event),
                 Some(Some(News::Dying { token, process })) => self.await_death(process.id, Some((token, process))),
-                Some(Some(News::Throttled(_))) => {}
+                Some(Some(News::Throttled(throttled))) => self.happened.push_back(Happened::Throttled(throttled)),
                 Some(None) => log::warn!("a record of unknown kind in the ring"),
                 None => {
                     self.more = false;
@@ -387,14 +451,46 @@ impl Engine {
         self.look_due = true;
     }
 
+    /// Once a second: what was lost, and whether the probes still run.
     fn check_losses(&mut self) -> Result<()> {
-        let lost = self.bpf.lost()?;
-        if lost > self.lost {
-            let (at, count) = (Clock::read().now(), lost - self.lost);
-            self.lost = lost;
+        let silent = self.bpf.silent()?;
+        if !silent.is_empty() {
+            self.losses.note(Reason::Detached, silent.len() as u64);
+            match self.bpf.reattach(&silent) {
+                Ok(()) => log::warn!("probes were detached, and are attached again: {}", silent.join(", ")),
+                Err(error) => log::error!("probes are detached: {error:#}"),
+            }
+        }
+        self.count_losses()?;
+        self.losses.second_is_over();
+        let at = Clock::read().now();
+        if let Some(count) = self.losses.tell(at) {
             self.table.apply(&Event::Lost { at, count });
             self.happened.push_back(Happened::Lost { at, count });
-            self.look_due = true;
+        }
+        self.look_due |= self.losses.is_due(at);
+        Ok(())
+    }
+
+    /// Asks what went missing in the kernel since it was last asked.
+    fn count_losses(&mut self) -> Result<()> {
+        let now = self.bpf.losses()?;
+        let then = std::mem::replace(&mut self.lost, now);
+        let reasons = [
+            (Reason::Ring, now.ring, then.ring),
+            (Reason::Held, now.held, then.held),
+            (Reason::Processes, now.processes, then.processes),
+            (Reason::Waits, now.waits, then.waits),
+            (Reason::Watched, now.watched, then.watched),
+            (Reason::Missed, now.missed, then.missed),
+        ];
+        for (reason, now, then) in reasons {
+            self.losses.note(reason, now.saturating_sub(then));
+        }
+        match now.traced.saturating_sub(then.traced) {
+            0 => {}
+            count if self.tracing => self.happened.push_back(Happened::Missed { at: Clock::read().now(), count }),
+            count => self.losses.note_untold(count), // a trace that is told everything
         }
         Ok(())
     }

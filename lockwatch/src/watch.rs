@@ -122,7 +122,8 @@ impl<'a> Watcher<'a> {
                     self.print(&Line::ProcessExit { at, process: &process })?;
                 }
             }
-            Happened::Lost { at, count } => self.print(&Line::Lost { at, count })?,
+            Happened::Lost { at, count } | Happened::Missed { at, count } => self.print(&Line::Lost { at, count })?,
+            Happened::Throttled(_) => {} // only an agent's trace is
             Happened::Looked(report) => return self.tell(report),
             Happened::Tick => {
                 if exit::reader_is_gone() {

@@ -177,6 +177,46 @@ impl Decision {
         }
     }
 
+    /// The word for it in documents.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Decision::Found { .. } => "found",
+            Decision::Would { .. } => "would",
+            Decision::Spared { .. } => "spared",
+            Decision::Clear(_) => "clear",
+            Decision::Spent { .. } => "spent",
+            Decision::Cleared { .. } => "cleared",
+            Decision::Missed { .. } => "missed",
+            Decision::Finished { .. } => "finished",
+            Decision::Frozen { .. } => "frozen",
+        }
+    }
+
+    /// What it says, without the policy's name.
+    pub fn words(&self) -> String {
+        match self {
+            Decision::Found { lock, age, .. } => {
+                format!("{lock} has been orphaned for {} s; next: lockwatch explain {}", age.as_secs(), lock.id)
+            }
+            Decision::Would { lock, method, .. } => {
+                format!("would clear {lock} by {method}, and does not: stage observe")
+            }
+            Decision::Spared { lock, why, .. } => format!("leaves {lock} alone: {why}"),
+            Decision::Clear(Order { lock, method, .. }) => format!("clears {lock} by {method}"),
+            Decision::Spent { most, .. } => format!("has cleared {most} within an hour (max_per_hour), and waits"),
+            Decision::Cleared { lock, words, .. } => format!("cleared {lock}: {words}"),
+            Decision::Missed { lock, why, .. } => format!("did nothing about {lock}: {why}"),
+            Decision::Finished { count, .. } => {
+                format!("has cleared {count} as its canary, each verified, and stops; next: stage = \"enforce\"")
+            }
+            Decision::Frozen { lock, why, .. } => format!(
+                "FROZEN at {lock}: {why}; it does nothing more until SIGHUP or a restart. Next: lockwatch explain {}; \
+                 lockwatch audit --id {}",
+                lock.id, lock.id
+            ),
+        }
+    }
+
     /// Which lock, if it is about one.
     pub fn lock(&self) -> Option<&About> {
         match self {
@@ -202,28 +242,6 @@ impl fmt::Display for About {
 /// One sentence, for the log.
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "policy {}: ", self.policy())?;
-        match self {
-            Decision::Found { lock, age, .. } => {
-                write!(f, "{lock} has been orphaned for {} s; next: lockwatch explain {}", age.as_secs(), lock.id)
-            }
-            Decision::Would { lock, method, .. } => {
-                write!(f, "would clear {lock} by {method}, and does not: stage observe")
-            }
-            Decision::Spared { lock, why, .. } => write!(f, "leaves {lock} alone: {why}"),
-            Decision::Clear(Order { lock, method, .. }) => write!(f, "clears {lock} by {method}"),
-            Decision::Spent { most, .. } => write!(f, "has cleared {most} within an hour (max_per_hour), and waits"),
-            Decision::Cleared { lock, words, .. } => write!(f, "cleared {lock}: {words}"),
-            Decision::Missed { lock, why, .. } => write!(f, "did nothing about {lock}: {why}"),
-            Decision::Finished { count, .. } => {
-                write!(f, "has cleared {count} as its canary, each verified, and stops; next: stage = \"enforce\"")
-            }
-            Decision::Frozen { lock, why, .. } => write!(
-                f,
-                "FROZEN at {lock}: {why}; it does nothing more until SIGHUP or a restart. Next: lockwatch explain {}; \
-                 lockwatch audit --id {}",
-                lock.id, lock.id
-            ),
-        }
+        write!(f, "policy {}: {}", self.policy(), self.words())
     }
 }

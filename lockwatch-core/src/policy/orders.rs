@@ -206,8 +206,8 @@ impl Orders {
         self.rules.iter().map(of).collect()
     }
 
-    /// Notes since when which locks are orphaned.
-    fn watch(&mut self, report: &Report, now: Now) {
+    /// Notes since when which locks are orphaned, and does nothing about it.
+    pub fn watch(&mut self, report: &Report, now: Now) {
         let mut orphans = HashMap::new();
         for lock in report.locks.iter().filter(|lock| lock.verdict == Verdict::Orphaned) {
             let acquirer = lock.acquirer.as_ref().map(|process| process.id);

@@ -46,6 +46,7 @@ fn orphan(name: &str) -> LockReport {
         cause: Some(Cause::Leaked),
         hot: false,
         deadlock: false,
+        history: Vec::new(),
         evidence: Vec::new(),
     }
 }

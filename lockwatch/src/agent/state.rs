@@ -29,7 +29,11 @@ use crate::{
     alarms::{Alarms, Change},
     engine::{Concern, Engine, Happened},
     output::event::{self, Event},
-    sources::{bpf::sizes::Sizes, clock::Clock, files},
+    sources::{
+        bpf::{sizes::Sizes, tracing::Throttled},
+        clock::Clock,
+        files,
+    },
 };
 
 /// How many files of traced operations are remembered by name.
@@ -59,7 +63,8 @@ pub struct State {
 
 impl State {
     /// With an engine that has started.
-    pub fn new(engine: Engine, hub: Hub, herald: Herald, config: Config) -> Self {
+    pub fn new(mut engine: Engine, hub: Hub, herald: Herald, config: Config) -> Self {
+        engine.resync_after(config.agent.resync_min);
         Self {
             engine,
             hub,
@@ -121,6 +126,7 @@ impl State {
     /// Goes on with another configuration.
     pub fn adopt(&mut self, config: Config) {
         self.engine.judge_by(settings(&config));
+        self.engine.resync_after(config.agent.resync_min);
         self.config = config;
         self.reloaded = true;
     }
@@ -155,6 +161,10 @@ impl State {
                 }
             }
             Happened::Lost { at, count } => self.tell(&Event::Lost { at, count }),
+            Happened::Missed { at, count } => publish(&self.hub.operations, &Event::Lost { at, count }),
+            Happened::Throttled(Throttled { at, cgroup, origin, left_out }) => {
+                publish(&self.hub.operations, &Event::Throttled { at, cgroup, origin: &origin, left_out });
+            }
             Happened::Looked(report) => self.see(&report),
             Happened::Tick => self.tick(),
         }
@@ -223,6 +233,12 @@ impl State {
             Ok(process) => self.process = process,
             Err(error) => log::debug!("{error:#}"),
         }
+        if self.engine.is_tracing()
+            && !self.is_traced()
+            && let Err(error) = self.engine.trace(false)
+        {
+            log::warn!("{error:#}");
+        }
         manager::alive();
     }
 
@@ -235,16 +251,16 @@ impl State {
             judged: self.judged.clone(),
             clears: BTreeMap::new(),
             detected: self.detected.clone(),
-            resyncs: BTreeMap::new(),
-            last_resync: None,
-            exact: true,
+            resyncs: self.engine.resyncs().by_reason.clone(),
+            last_resync: self.engine.resyncs().last,
+            exact: self.engine.is_exact(),
             reloaded: self.reloaded,
             process: self.process,
         })
     }
 
     fn trace(&mut self) -> Result<(), String> {
-        Err("this agent does not trace".to_owned())
+        self.engine.trace(true).map_err(|error| format!("{error:#}"))
     }
 
     fn is_traced(&self) -> bool {

@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn every_example_is_a_command_that_parses() {
         for (line, _) in ALL.iter().flat_map(|help| help.examples) {
-            let typed = line.split(['|', '>']).next().unwrap_or(line);
+            let typed = line.split(['|', '>', '<']).next().unwrap_or(line);
             assert!(Cli::try_parse_from(typed.split_whitespace()).is_ok(), "{line}");
         }
     }

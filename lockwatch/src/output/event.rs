@@ -10,7 +10,7 @@ use std::{
 use lockwatch_core::{
     id::LockId,
     observation::{FileSeen, LockEvent, LockEventKind},
-    process::{Life, Process},
+    process::{Life, Origin, Process},
     report::{LockReport, Waiter},
     time::Timestamp,
     timeline::Moment,
@@ -97,6 +97,17 @@ pub enum Event<'a> {
         /// How many.
         count: u64,
     },
+    /// A control group does so much that some of it is not told, or no longer.
+    Throttled {
+        /// When that began, or ended.
+        at: Timestamp,
+        /// The kernel's number of the group; 0 for all beyond the number that is kept apart.
+        cgroup: u64,
+        /// What the group is.
+        origin: &'a Origin,
+        /// How many operations were left out, when it has ended.
+        left_out: Option<u64>,
+    },
 }
 
 /// Prints one line. Whoever wants it seen at once flushes.
@@ -128,6 +139,7 @@ impl<'a> Event<'a> {
             | Event::Cleared { at, .. }
             | Event::AllClear { at }
             | Event::Watching { at, .. }
+            | Event::Throttled { at, .. }
             | Event::Lost { at, .. } => *at,
         }
     }
@@ -151,6 +163,8 @@ impl<'a> Event<'a> {
             Event::AllClear { .. } => "all_clear",
             Event::Watching { .. } => "watching",
             Event::Lost { .. } => "lost",
+            Event::Throttled { left_out: None, .. } => "throttled",
+            Event::Throttled { left_out: Some(_), .. } => "unthrottled",
         }
     }
 }
@@ -169,7 +183,7 @@ fn human(event: &Event<'_>, colour: bool, out: &mut impl Write) -> io::Result<()
         Event::Hot { .. } => style::HOT,
         Event::Orphaned { .. } => style::BAD,
         Event::AllClear { .. } => style::GOOD,
-        Event::Lost { .. } => style::DOUBT,
+        Event::Lost { .. } | Event::Throttled { .. } => style::DOUBT,
         _ => style::PLAIN,
     };
     let word = format!("{:<12}", word(event));
@@ -223,6 +237,26 @@ fn text(event: &Event<'_>) -> String {
                 words::count(usize::try_from(*count).unwrap_or(usize::MAX), "event")
             )
         }
+        Event::Throttled { cgroup, origin, left_out, .. } => {
+            let group = group(*cgroup, origin);
+            match left_out {
+                None => format!("{group}: so many lock operations that only some of each second are told"),
+                Some(count) => {
+                    let count = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "lock operation");
+                    format!("{group}: told in full again; {count} were left out")
+                }
+            }
+        }
+    }
+}
+
+/// What a control group is best known by.
+fn group(cgroup: u64, origin: &Origin) -> String {
+    let known = [&origin.user_unit, &origin.unit, &origin.container, &origin.slice].into_iter().flatten().next();
+    match (known, cgroup) {
+        (Some(name), _) => name.to_string(),
+        (None, 0) => "other control groups".to_owned(),
+        (None, number) => format!("control group {number}"),
     }
 }
 
@@ -325,6 +359,9 @@ mod tests {
         see(&Event::Cleared { at: NOW, lock: &ghost });
         see(&Event::AllClear { at: NOW });
         see(&Event::Lost { at: NOW, count: 17 });
+        let origin = Origin { unit: Some(Text::from("cron\u{202e}.service")), ..Origin::default() };
+        see(&Event::Throttled { at: NOW, cgroup: 4242, origin: &origin, left_out: None });
+        see(&Event::Throttled { at: NOW, cgroup: 0, origin: &Origin::default(), left_out: Some(7) });
     }
 
     fn all(format: Format) -> String {
@@ -332,7 +369,7 @@ mod tests {
         with_all(|event| write(event, format, &fixture::options(), &mut *out.borrow_mut()).unwrap());
         let text = String::from_utf8(out.into_inner()).unwrap();
         fixture::assert_harmless(&text);
-        assert_eq!(text.lines().count(), 8);
+        assert_eq!(text.lines().count(), 10);
         text
     }
 

@@ -10,7 +10,7 @@ pub mod btf;
 mod convert;
 pub mod events;
 mod fds;
-pub mod health;
+mod health;
 mod hidden;
 pub mod load;
 mod loops;
@@ -88,6 +88,8 @@ pub struct Bpf {
     counters: PerCpuArray<MapData, [u8; size_of::<Counters>()]>,
     /// How often a table had been full when they were swept last.
     swept: u64,
+    /// Whether the probes were not there for a while, so that the tables may have what is gone.
+    distrusted: bool,
 }
 
 impl Bpf {
@@ -148,6 +150,7 @@ impl Bpf {
             met: collections::HashMap::new(),
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,
             swept: 0,
+            distrusted: false,
             ebpf,
         })
     }
@@ -308,12 +311,12 @@ impl Bpf {
         Ok(())
     }
 
-    /// When a table was full: forgets the locks that went without a word, and the dead who held nothing else. A lease
+    /// When a table was full, or a probe gone: forgets the locks that went without a word, and the dead who held nothing else. A lease
     /// that ends with the close of its file fires no probe (fs/locks.c locks_remove_lease, 6.18), a refused one has been
     /// noted all the same, and the classic probe cannot see what is left of a range.
     fn sweep(&mut self, walked: &Walked, began_ns: u64) -> Result<()> {
         let full = self.losses()?.full();
-        if full == self.swept || !walked.gaps.is_empty() {
+        if full == self.swept && !self.distrusted || !walked.gaps.is_empty() {
             return Ok(());
         }
         let there: HashSet<LockKey> = walked.locks().map(|record| record.lock).collect();
@@ -334,18 +337,13 @@ impl Bpf {
                 self.ours.processes -= i64::from(self.processes.remove(&key).is_ok());
             }
         }
-        self.swept = full;
+        (self.swept, self.distrusted) = (full, false);
         Ok(())
     }
 
     /// Counts the locks that are, and those who wait: one walk, no descriptors, nothing of `/proc`.
     pub fn census(&mut self) -> Result<Census> {
         Ok(self.walker.run(&mut self.ebpf)?.census())
-    }
-
-    /// Records that were lost in the kernel since the start: the ring or a table was full.
-    pub fn lost(&self) -> Result<u64> {
-        Ok(self.losses()?.total())
     }
 }
 

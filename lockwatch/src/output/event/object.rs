@@ -1,8 +1,12 @@
 //! Events as CONTRACT section 3 has them.
 
+use std::borrow::Cow;
+
 use lockwatch_core::{
     lock::{FileId, Kind, Mode, Range},
     observation::FileSeen,
+    process::Origin,
+    text::Text,
 };
 use serde::Serialize;
 
@@ -21,6 +25,32 @@ pub(crate) struct Object<'a> {
     held_ns: Option<u64>,
     lost: Option<u64>,
     history: Option<Vec<MomentObject<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Group<'a>>,
+}
+
+/// A control group.
+#[derive(Serialize)]
+struct Group<'a> {
+    /// The kernel's number; null for all groups beyond those that are kept apart.
+    cgroup: Option<u64>,
+    unit: Option<Cow<'a, str>>,
+    user_unit: Option<Cow<'a, str>>,
+    slice: Option<Cow<'a, str>>,
+    container: Option<Cow<'a, str>>,
+}
+
+impl<'a> Group<'a> {
+    fn new(cgroup: u64, origin: &'a Origin) -> Self {
+        let lossy = |text: &'a Option<Text>| text.as_ref().map(Text::lossy);
+        Self {
+            cgroup: (cgroup != 0).then_some(cgroup),
+            unit: lossy(&origin.unit),
+            user_unit: lossy(&origin.user_unit),
+            slice: lossy(&origin.slice),
+            container: lossy(&origin.container),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -43,6 +73,7 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         held_ns: None,
         lost: None,
         history: None,
+        group: None,
     };
     match *event {
         Event::Lock { event, file, process, id, held_ns } => {
@@ -66,6 +97,10 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
             object.held_ns = lock.acquired_at.map(|since| nanos(at.since(since)));
         }
         Event::Lost { count, .. } => object.lost = Some(count),
+        Event::Throttled { cgroup, origin, left_out, .. } => {
+            object.group = Some(Group::new(cgroup, origin));
+            object.lost = left_out;
+        }
         Event::AllClear { .. } | Event::Watching { .. } => {}
     }
     object

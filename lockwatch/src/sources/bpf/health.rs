@@ -1,5 +1,4 @@
-//! Whether the probes still run: their links are asked for, our own heartbeat must come by, and the kernel says which
-//! runs it has left out.
+//! Whether the probes still run: their links are asked for, and our own heartbeat must come by.
 
 use std::{thread, time::Instant};
 
@@ -13,19 +12,9 @@ use super::{
     missed,
 };
 
-/// What has happened to the probes since somebody asked last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// Runs that the kernel left out.
-    pub missed: u64,
-    /// Tracepoints whose probe is gone, or does not run.
-    pub silent: Vec<&'static str>,
-}
-
 /// What was known when somebody asked last.
 #[derive(Default)]
 pub struct Pulse {
-    missed: u64,
     /// Ends of our own threads that had come by, once one must have.
     exits: Option<u64>,
     since: Option<Instant>,
@@ -37,10 +26,10 @@ const FCNTL: (&str, u32) = ("posix_lock_inode", counter::BEAT_FCNTL);
 const EXIT: &str = "sched_process_exit";
 
 impl Bpf {
-    /// Asks after every probe that is attached; once a second is often enough. Costs a few system calls and a thread
-    /// that ends at once.
-    pub fn health(&mut self) -> Result<Health> {
-        let Some(attached) = &self.attached else { return Ok(Health::default()) };
+    /// Asks after every probe that is attached, and names the tracepoints of those that are gone or do not run. Once a
+    /// second is often enough. Costs a few system calls and a thread that ends at once.
+    pub fn silent(&mut self) -> Result<Vec<&'static str>> {
+        let Some(attached) = &self.attached else { return Ok(Vec::new()) };
         #[cfg(debug_assertions)]
         fault::strike(attached, &mut self.pulse.since);
         let mut silent: Vec<_> = attached.hooks.iter().filter(|hook| !hook.is_there()).map(Hook::point).collect();
@@ -64,19 +53,21 @@ impl Bpf {
                 is_silent(point);
             }
         }
-        let missed = self.missed();
-        let since = missed.saturating_sub(std::mem::replace(&mut self.pulse.missed, missed));
-        Ok(Health { missed: since, silent })
+        Ok(silent)
     }
 
-    /// Attaches again what is gone, and what does not run. What cannot be attached stays on the list of silent probes.
+    /// Attaches again what is gone, and what does not run. What cannot be attached is silent the next time, too. The
+    /// next look forgets what went without a word meanwhile.
     pub fn reattach(&mut self, silent: &[&'static str]) -> Result<()> {
         let Some(attached) = &mut self.attached else { return Ok(()) };
         self.pulse.exits = None;
+        self.distrusted = true;
+        let mut result = Ok(());
         for hook in attached.hooks.iter_mut().filter(|hook| silent.contains(&hook.point())) {
-            hook.renew(&mut self.ebpf).with_context(|| format!("attach the probe {} again", hook.point()))?;
+            let renewed = hook.renew(&mut self.ebpf);
+            result = result.and(renewed.with_context(|| format!("attach the probe {} again", hook.point())));
         }
-        Ok(())
+        result
     }
 
     /// How many runs the kernel has left out so far, of all probes that are attached.

@@ -92,12 +92,6 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        let Lost { ring, traced, held, processes, waits, watched, missed } = *self;
-        ring + traced + held + processes + waits + watched + missed
-    }
-
     /// How often a table was full.
     pub fn full(&self) -> u64 {
         let Lost { held, processes, waits, watched, .. } = *self;
