@@ -1,9 +1,18 @@
 //! The agent's life: what it may, when it is ready, how it is set up anew, what it leaves behind.
 
-use std::{collections::HashSet, ffi::OsString, fs, mem::discriminant, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    fs,
+    mem::discriminant,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::Command,
+};
 
 use lockwatch_tests::{
-    BpfObject, HostAgent, Scene, bpf_objects, document_of, ghost, in_flight, items, needs_bpf, opened, taken, until,
+    BpfObject, HostAgent, PATIENCE, Process, Scene, bpf_objects, document_of, ghost, in_flight, items, lockwatch_path,
+    needs_bpf, needs_program, opened, taken, until,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -60,7 +69,7 @@ fn sigterm_ends_it_and_says_so() {
     let mut agent = HostAgent::start(&scene, "");
     agent.process().signal(Signal::TERM);
     agent.notice("STOPPING=1");
-    let status = agent.process().wait_within(lockwatch_tests::PATIENCE).unwrap();
+    let status = agent.process().wait_within(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(0));
 }
 
@@ -144,4 +153,80 @@ fn picture(agent: &HostAgent, paths: &[&Path]) -> Value {
     let all = locks.as_array_mut().into_iter().flatten();
     all.filter_map(Value::as_object_mut).for_each(|lock| drop(lock.remove("history")));
     locks
+}
+
+/// The journal's socket is at a fixed place: the agent sees ours there, in a mount namespace of its own.
+#[test]
+fn the_journal_gets_fields() {
+    let name = "the_journal_gets_fields";
+    if !needs_bpf(name) || !needs_program(name, "unshare") {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.file("lock");
+    let receiver = in_flight(&scene, &path);
+    let journal = UnixDatagram::bind(scene.path("journal.sock")).unwrap();
+    journal.set_read_timeout(Some(PATIENCE)).unwrap();
+    let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && touch /run/systemd/journal/socket \
+                  && mount --bind \"$JOURNAL\" /run/systemd/journal/socket && exec \"$@\"";
+    let config = scene.path("journal.toml");
+    let text = format!("[agent]\nlisten = 'none'\napi_socket = '{}'\n", scene.path("j.sock").display());
+    fs::write(&config, text).unwrap();
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(lockwatch_path())
+        .args(["agent", "--log", "journal", "--config"])
+        .arg(&config)
+        .env("JOURNAL", scene.path("journal.sock"))
+        .spawn();
+    let _agent = Process::of_child(child.unwrap());
+    let entry = |event: &str| {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let length = journal.recv(&mut buffer).unwrap_or_else(|e| panic!("no entry of {event}: {e}"));
+            let fields = fields(&buffer[..length]);
+            let is = |name: &str, value: &str| fields.get(name).is_some_and(|found| found == value);
+            if is("LOCKWATCH_EVENT", event) && is("LOCKWATCH_FILE", &path.to_string_lossy()) {
+                return fields;
+            }
+        }
+    };
+    let orphaned = entry("orphaned");
+    let next = format!("lockwatch explain {}", orphaned["LOCKWATCH_ID"]);
+    for (name, value) in [
+        ("PRIORITY", "4"),
+        ("SYSLOG_IDENTIFIER", "lockwatch"),
+        ("LOCKWATCH_CAUSE", "in_flight"),
+        ("LOCKWATCH_NEXT", next.as_str()),
+    ] {
+        assert_eq!(orphaned[name], value, "{orphaned:#?}");
+    }
+    assert!(orphaned["MESSAGE"].starts_with("ORPHANED") && orphaned["MESSAGE"].ends_with(&next), "{orphaned:#?}");
+    receiver.kill();
+    entry("cleared");
+}
+
+/// Fields of an entry as the journal takes them: `NAME=value`, or the name, eight bytes of length, and the value
+/// (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+#[allow(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+fn fields(entry: &[u8]) -> HashMap<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut fields = HashMap::new();
+    let mut rest = entry;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, after) = (&rest[..end], &rest[end + 1..]);
+        match line.iter().position(|byte| *byte == b'=') {
+            Some(equals) => {
+                fields.insert(text(&line[..equals]), text(&line[equals + 1..]));
+                rest = after;
+            }
+            None => {
+                let (length, after) = after.split_first_chunk().unwrap();
+                let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();
+                fields.insert(text(line), text(&after[..length]));
+                rest = &after[length + 1..];
+            }
+        }
+    }
+    fields
 }

@@ -187,7 +187,8 @@ fn human(event: &Event<'_>, colour: bool, out: &mut impl Write) -> io::Result<()
         _ => style::PLAIN,
     };
     let word = format!("{:<12}", word(event));
-    write!(out, "{} {} {}", rfc3339(event.at(), 3), paint(colour, style, word), text(event))
+    let end = if matches!(event, Event::Watching { .. }) { "; Ctrl-C ends" } else { "" };
+    write!(out, "{} {} {}{end}", rfc3339(event.at(), 3), paint(colour, style, word), text(event))
 }
 
 /// The object of a line of NDJSON, without its end.
@@ -229,7 +230,7 @@ fn text(event: &Event<'_>) -> String {
         }
         Event::AllClear { .. } => "no hot lock is left".to_owned(),
         Event::Watching { locks, orphaned, hot, .. } => {
-            format!("{}, {orphaned} orphaned, {hot} hot; Ctrl-C ends", words::count(*locks, "lock"))
+            format!("{}, {orphaned} orphaned, {hot} hot", words::count(*locks, "lock"))
         }
         Event::Lost { count, .. } => {
             format!(
