@@ -137,7 +137,7 @@ impl Bpf {
         // An agent soon gives up the right to load, so it has its search ready before it is needed.
         let mut search = Search::new(&missing, matches!(purpose, Purpose::Look | Purpose::Agent).then_some(btf));
         if purpose == Purpose::Agent {
-            search.obstacles(&mut ebpf).iter().for_each(|obstacle| log::info!("{obstacle}"));
+            search.prepare(&mut ebpf);
         }
         let mut map = |name: &'static str| ebpf.take_map(name).with_context(|| format!("map {name}"));
         Ok(Self {
