@@ -62,6 +62,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Both.
+    pub const ALL: [Mode; 2] = [Mode::Read, Mode::Write];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -231,6 +231,16 @@ pub enum LockEventKind {
 }
 
 impl LockEventKind {
+    /// Everything.
+    pub const ALL: [LockEventKind; 6] = [
+        LockEventKind::Acquired,
+        LockEventKind::Refused,
+        LockEventKind::Waiting,
+        LockEventKind::Granted,
+        LockEventKind::WaitEnded,
+        LockEventKind::Released,
+    ];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -74,6 +74,10 @@ pub enum SourceState {
 }
 
 impl SourceState {
+    /// Every state.
+    pub const ALL: [SourceState; 4] =
+        [SourceState::Ok, SourceState::Degraded, SourceState::Unavailable, SourceState::Unused];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -24,7 +24,7 @@ pub(crate) use self::{
     history::MomentObject,
     lock_file::LockFileObject,
     memo::Memo,
-    parts::{At, RangeObject, rfc3339},
+    parts::{At, RangeObject, from_base64, rfc3339},
     people::{Acquirer, AnyProcess, Named, ProcessObject},
 };
 use self::{
@@ -186,6 +186,8 @@ pub(crate) struct FileObject<'a> {
     fs: Option<Cow<'a, str>>,
     reach: Option<String>,
     label: Option<Cow<'a, str>>,
+    /// For which process the path is true, if not for us.
+    path_of: Option<u32>,
 }
 
 impl<'a> FileObject<'a> {
@@ -202,6 +204,7 @@ impl<'a> FileObject<'a> {
             fs: seen.and_then(|s| s.fs.as_ref()).map(Text::lossy),
             reach: seen.and_then(reach).map(|path| path.lossy().into_owned()),
             label: seen.and_then(|s| s.label.as_ref()).map(Text::lossy),
+            path_of: seen.and_then(|s| s.path_of),
         }
     }
 }

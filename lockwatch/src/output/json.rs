@@ -194,6 +194,7 @@ mod tests {
                     "major": 254,
                     "minor": 0,
                     "path": "/etc/aim/aim_lock.conf",
+                    "path_of": null,
                     "reach": null
                   },
                   "holders": [

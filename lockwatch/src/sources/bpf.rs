@@ -126,11 +126,16 @@ impl Bpf {
         };
         let tracer =
             (purpose == Purpose::Agent).then(|| Tracer::new(&mut ebpf, sizes.traced_per_second)).transpose()?;
+        // An agent soon gives up the right to load, so it has its search ready before it is needed.
+        let mut search = Search::new(&missing, matches!(purpose, Purpose::Look | Purpose::Agent).then_some(btf));
+        if purpose == Purpose::Agent {
+            search.prepare(&mut ebpf);
+        }
         let mut map = |name: &'static str| ebpf.take_map(name).with_context(|| format!("map {name}"));
         Ok(Self {
             walker,
             descriptors,
-            search: Search::new(&missing, (purpose == Purpose::Look).then_some(btf)),
+            search,
             attached,
             sizes,
             tracer,

@@ -106,6 +106,14 @@ impl Search {
         Ok(())
     }
 
+    /// Loads all that a search may take, for one who soon gives up the right to. What cannot be loaded is told by each
+    /// search.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) {
+        for error in [self.load(ebpf).err(), names::load(&mut self.named, ebpf).err()].into_iter().flatten() {
+            log::info!("{error:#}");
+        }
+    }
+
     /// Why a search on this kernel cannot be complete; empty if it can.
     pub fn obstacles(&mut self, ebpf: &mut Ebpf) -> Vec<String> {
         if let Err(error) = self.load(ebpf) {
