@@ -155,6 +155,10 @@ layout! {
     d_parent: "dentry" "d_parent";
     /// Null for a name that is gone.
     d_pprev: "dentry" "d_hash.pprev";
+    /// What a name stands for.
+    d_inode: "dentry" "d_inode";
+    /// DCACHE_* bits.
+    d_flags: "dentry" "d_flags";
     /// What a mount has for its root.
     mount_root: "vfsmount" "mnt_root";
     /// A mount's public half.

@@ -127,6 +127,9 @@ pub struct FdRecord {
     /// 1 if the description was opened with the very credentials object that the visited thread has now: a process
     /// gets one of its own at fork and exec, so it opened the file itself.
     pub opened: u32,
+    /// The inode number of the directory in whose cached entries the file stands under the name it was opened by; 0 if
+    /// it does not, or its file system must be asked whether they are true.
+    pub directory: u64,
 }
 
 /// Something that keeps a wanted file open without a descriptor, as the search met it.
@@ -179,5 +182,5 @@ wire! {
     DeathRecord 192;
     ThrottleRecord 24;
     WalkRecord 104;
-    FdRecord 80;
+    FdRecord 88;
 }

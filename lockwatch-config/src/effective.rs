@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
+    time::SystemTime,
 };
 
 use crate::{Config, Origin, key::Key, layers, policies, value::Value};
@@ -50,6 +51,11 @@ const ADDS_UP: &str = "control.protect";
 impl Effective {
     pub(crate) fn new(config: Config, files: Vec<PathBuf>, origins: Origins, of_policies: Vec<Origins>) -> Self {
         Self { config, files, origins, of_policies }
+    }
+
+    /// When the files were last changed, as far as they tell; `None` without any.
+    pub fn changed(&self) -> Option<SystemTime> {
+        self.files.iter().filter_map(|file| file.metadata().ok()?.modified().ok()).max()
     }
 
     /// Every table in the order in which it is shown, those of policies last.

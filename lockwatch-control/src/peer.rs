@@ -127,7 +127,7 @@ fn pidfd_of(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
 }
 
 /// The effective user of whoever has connected, or listens.
-pub(crate) fn uid_of(socket: impl AsFd) -> io::Result<u32> {
+pub fn uid_of(socket: impl AsFd) -> io::Result<u32> {
     credentials(socket.as_fd()).map(|credentials| credentials.uid)
 }
 

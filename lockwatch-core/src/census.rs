@@ -95,7 +95,7 @@ fn born_later(living: &Process, trace: Trace) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::Text;
+    use crate::{hash::Map, text::Text};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -110,7 +110,11 @@ mod tests {
         alive.started_at = Some(Timestamp(50 * SECOND));
         let death = Death { at: Some(Timestamp(70 * SECOND)), ..Death::default() };
         let dead = Process::unknown(id(11, 600), Life::Dead(death));
-        Census { living: [(10, Arc::new(alive))].into(), dead: [(dead.id, Arc::new(dead))].into(), ..Census::default() }
+        Census {
+            living: Map::from_iter([(10, Arc::new(alive))]),
+            dead: Map::from_iter([(dead.id, Arc::new(dead))]),
+            ..Census::default()
+        }
     }
 
     fn reused(by: ProcessId) -> Life {
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn two_starts_of_which_one_is_unknown_cannot_be_told_apart() {
-        let living = [(10, Arc::new(Process::unknown(id(10, None), Life::Alive)))].into();
+        let living = Map::from_iter([(10, Arc::new(Process::unknown(id(10, None), Life::Alive)))]);
         let census = Census { living, ..Census::default() };
         assert_eq!(census.resolve(id(10, 500)).life.name(), "unknown");
     }
@@ -169,8 +173,8 @@ mod tests {
         let check = |died: u64, born: u64, taken: Option<Timestamp>, expect: &str| {
             let process = |life| Process { started_at: at(born), ..Process::unknown(id(10, 500), life) };
             let death = Death { at: at(died), ..Death::default() };
-            let living = [(10, Arc::new(process(Life::Alive)))].into();
-            let dead = [(id(10, 500), Arc::new(process(Life::Dead(death))))].into();
+            let living = Map::from_iter([(10, Arc::new(process(Life::Alive)))]);
+            let dead = Map::from_iter([(id(10, 500), Arc::new(process(Life::Dead(death))))]);
             let census = Census { living, dead, ..Census::default() };
             let found = census.acquirer(id(10, 500), Trace { acquired_at: taken, ..Trace::default() });
             assert_eq!(found.life.name(), expect, "died {died}, born {born}, taken {taken:?}");

@@ -19,35 +19,48 @@ impl fmt::Display for LockId {
     }
 }
 
+/// What a name spells. Numbers sort as names do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number(u64);
+
+impl From<Number> for LockId {
+    fn from(number: Number) -> Self {
+        LockId(spell(number.0))
+    }
+}
+
 /// Names every lock of a list, newest first: the same name from every source and in every run, and no name twice.
 ///
 /// A name is a hash of what every source knows of a lock, and of its rank among locks that are equal in all that.
 /// Equals are ranked by their holders, then oldest first, so that a new one does not rename the others. When two
 /// different locks meet in one name (40 bits: one list of 100,000 in 200), the one that sorts later is hashed again.
-pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -> Vec<LockId> {
-    let mut order: Vec<(Key, Reverse<usize>)> = Vec::new();
-    let mut held_by: Vec<&[HolderSeen]> = Vec::new();
-    for (i, lock) in locks.into_iter().enumerate() {
-        order.push((Key::of(&lock), Reverse(i)));
-        held_by.push(lock.holders);
-    }
-    order.sort_unstable();
-
+pub fn assign<'a>(boot_id: &str, locks: impl IntoIterator<Item = Subject<'a>>) -> Vec<Number> {
+    let locks: Vec<Subject> = locks.into_iter().collect();
     let boot = Hash::START.text(boot_id);
-    let mut ids = vec![LockId(String::new()); order.len()];
-    let mut taken = HashSet::with_capacity(order.len());
-    for equals in order.chunk_by_mut(|(a, _), (b, _)| a == b) {
-        // Most have no equal, and their holders need not be listed. The sort is stable: the oldest stay first.
-        if equals.len() > 1 {
-            equals.sort_by_cached_key(|(_, Reverse(i))| in_order(held_by[*i]));
-        }
+    let mut numbers: Vec<Number> = locks.iter().map(|lock| Key::of(lock).number(boot, 0, 0)).collect();
+
+    // Most locks have their number for themselves. Of the others each that is not the first is hashed again.
+    let mut order: Vec<(Number, usize)> = numbers.iter().copied().zip(0..).collect();
+    order.sort_unstable();
+    let shared = order.chunk_by(|(a, _), (b, _)| a == b).filter(|group| group.len() > 1).flatten();
+    let mut shared: Vec<(Key, Reverse<usize>)> = shared.map(|(_, i)| (Key::of(&locks[*i]), Reverse(*i))).collect();
+    shared.sort_unstable();
+    let is_wanted = |number: Number| order.binary_search_by_key(&number, |(wanted, _)| *wanted).is_ok();
+    let mut taken = HashSet::new();
+    for equals in shared.chunk_by_mut(|(a, _), (b, _)| a == b) {
+        // The sort is stable: the oldest stay first.
+        equals.sort_by_cached_key(|(_, Reverse(i))| in_order(locks[*i].holders));
         for ((key, Reverse(i)), rank) in equals.iter().zip(0..) {
+            let choice = |attempt| {
+                let number = key.number(boot, rank, attempt);
+                let free = (rank, attempt) == (0, 0) || !is_wanted(number);
+                (free && taken.insert(number)).then_some(number)
+            };
             // Ends: more attempts than there are locks cannot all be taken by them.
-            let fresh = (0..).map(|attempt| key.hash(boot, rank, attempt) >> UNUSED_BITS).find(|id| taken.insert(*id));
-            ids[*i] = LockId(spell(fresh.unwrap_or_default()));
+            numbers[*i] = (0..).find_map(choice).unwrap_or(numbers[*i]);
         }
     }
-    ids
+    numbers
 }
 
 /// A lock, as far as its name depends on it.
@@ -119,12 +132,13 @@ impl Key {
         Self { file: lock.file, kind: lock.kind, mode: lock.mode, range: lock.range, acquirer }
     }
 
-    fn hash(&self, boot: Hash, rank: u64, attempt: u64) -> u64 {
+    fn number(&self, boot: Hash, rank: u64, attempt: u64) -> Number {
         let device = (u64::from(self.file.device.major) << 32) | u64::from(self.file.device.minor);
         let acquirer = self.acquirer.map_or(u64::MAX, u64::from);
         let numbers = [device, self.file.inode, self.range.start, self.range.last(), acquirer, rank, attempt];
         let words = boot.text(self.kind.name()).text(self.mode.name());
-        numbers.iter().fold(words, |hash, number| hash.bytes(&number.to_le_bytes())).end()
+        let hash = numbers.iter().fold(words, |hash, number| hash.bytes(&number.to_le_bytes())).end();
+        Number(hash >> UNUSED_BITS)
     }
 }
 
@@ -196,7 +210,7 @@ mod tests {
     }
 
     fn names(boot_id: &str, locks: &[LockSeen]) -> Vec<LockId> {
-        assign(boot_id, locks.iter().map(subject))
+        assign(boot_id, locks.iter().map(subject)).into_iter().map(LockId::from).collect()
     }
 
     fn lock(kind: Kind, inode: u64, pid: u32, holder: u32) -> LockSeen {
@@ -223,7 +237,7 @@ mod tests {
         }
     }
 
-    /// The expected name was computed by another program, from the description at `Key::hash`.
+    /// The expected name was computed by another program, from the description at `Key::number`.
     #[test]
     fn a_name_stays_what_it_was_in_older_versions() {
         let ids = names("c0ffee", &[lock(Kind::Flock, 7, 4711, 1)]);

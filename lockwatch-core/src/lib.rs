@@ -9,6 +9,7 @@ pub mod census;
 pub mod circles;
 pub mod clear;
 pub mod graph;
+pub mod hash;
 pub mod id;
 pub mod lock;
 pub mod lockfile;

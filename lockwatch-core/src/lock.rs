@@ -62,6 +62,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Both.
+    pub const ALL: [Mode; 2] = [Mode::Read, Mode::Write];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -141,7 +144,11 @@ impl Device {
 /// `fe:00`, as `/proc/locks` prints it.
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:02x}:{:02x}", self.major, self.minor))
+        let Device { major, minor } = self;
+        match f.width() {
+            None => write!(f, "{major:02x}:{minor:02x}"),
+            Some(_) => f.pad(&format!("{major:02x}:{minor:02x}")),
+        }
     }
 }
 

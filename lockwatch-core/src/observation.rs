@@ -3,9 +3,10 @@
 //! A source joins what only it can join (an fd with its lock: by the kernel's pointers, or by fdinfo's text) and
 //! leaves every judgement to this crate. What it could not see it says, so that nothing is mistaken for absence.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
+    hash::Map,
     lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     process::{Process, ProcessId},
     text::Text,
@@ -24,7 +25,7 @@ pub struct Picture {
     /// The processes that locks, holders and waits name, and the births of their neighbours.
     pub census: Census,
     /// The locked files.
-    pub files: HashMap<FileId, FileSeen>,
+    pub files: Map<FileId, Arc<FileSeen>>,
     /// Whether every process's fd table could be read; if not, a holder may be missing.
     pub fds_complete: bool,
     /// Whether every other place that can keep a lock alive (mappings, messages in flight, io_uring, the kernel) was
@@ -154,9 +155,9 @@ pub struct FileSeen {
 #[derive(Clone, Debug, Default)]
 pub struct Census {
     /// Those alive that locks, holders, waits and ancestors name, by number.
-    pub living: HashMap<u32, Arc<Process>>,
+    pub living: Map<u32, Arc<Process>>,
     /// Those that a watcher saw die.
-    pub dead: HashMap<ProcessId, Arc<Process>>,
+    pub dead: Map<ProcessId, Arc<Process>>,
     /// Number and start of every living process, for judging ages; empty when nobody needed it.
     pub births: Vec<(u32, StartTime)>,
     /// Why a number without a living process may still be alive ("lockwatch runs in its own pid namespace");
@@ -230,6 +231,16 @@ pub enum LockEventKind {
 }
 
 impl LockEventKind {
+    /// Everything.
+    pub const ALL: [LockEventKind; 6] = [
+        LockEventKind::Acquired,
+        LockEventKind::Refused,
+        LockEventKind::Waiting,
+        LockEventKind::Granted,
+        LockEventKind::WaitEnded,
+        LockEventKind::Released,
+    ];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use self::{
     decision::{About, Decision, Ended, Order, Outcome},
-    orders::{Now, Numbers, Orders},
+    orders::{Act, Now, Numbers, Orders},
 };
 
 use crate::{

@@ -142,6 +142,10 @@ pub enum Runtime {
 }
 
 impl Runtime {
+    /// Every engine.
+    pub const ALL: [Runtime; 6] =
+        [Runtime::Docker, Runtime::Containerd, Runtime::CriO, Runtime::Podman, Runtime::Lxc, Runtime::Nspawn];
+
     /// The word for it in documents.
     pub fn name(self) -> &'static str {
         match self {

@@ -74,6 +74,10 @@ pub enum SourceState {
 }
 
 impl SourceState {
+    /// Every state.
+    pub const ALL: [SourceState; 4] =
+        [SourceState::Ok, SourceState::Degraded, SourceState::Unavailable, SourceState::Unused];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,7 +103,7 @@ pub struct LockReport {
     /// On which file, by identity.
     pub file: FileId,
     /// What is known of that file.
-    pub file_seen: FileSeen,
+    pub file_seen: Arc<FileSeen>,
     /// Who took it; `None` when nobody knows.
     pub acquirer: Option<Arc<Process>>,
     /// When it was taken.

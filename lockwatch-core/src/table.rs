@@ -1,17 +1,15 @@
 //! What is known of the host's locks: the last picture, what has happened since, and what only history knows.
 
 mod history;
+mod order;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
+    hash::Map,
     lock::{Breaking, FileId, Kind, OwnerKey},
     observation::{Census, Event, FileSeen, HolderSeen, LockEvent, LockEventKind, LockSeen, Picture, Via, WaitSeen},
     process::{Life, Process, ProcessId},
@@ -27,10 +25,10 @@ use crate::{
 pub struct Table {
     settings: Settings,
     taken_at: Option<Timestamp>,
-    locks: HashMap<Owned, Vec<Span<Held>>>,
+    locks: Map<Owned, Vec<Span<Held>>>,
     waits: Vec<WaitSeen>,
     census: Census,
-    files: HashMap<FileId, FileSeen>,
+    files: Map<FileId, Arc<FileSeen>>,
     fds_complete: bool,
     search_complete: bool,
     exact: bool,
@@ -95,7 +93,7 @@ impl Table {
     pub fn see(&mut self, mut picture: Picture) {
         let count = picture.locks.len() as u64;
         let old = std::mem::take(&mut self.locks);
-        let mut locks: HashMap<Owned, Vec<Span<Held>>> = HashMap::with_capacity(picture.locks.len());
+        let mut locks: Map<Owned, Vec<Span<Held>>> = Map::default();
         // The kernel lists the newest lock first.
         for (lock, age) in picture.locks.drain(..).zip((0..count).rev()) {
             let owned = (lock.file, lock.kind, lock.owner);
@@ -154,11 +152,14 @@ impl Table {
     }
 
     fn newest_first(&self) -> Vec<(&Owned, &Span<Held>)> {
-        let mut all: Vec<_> =
-            self.locks.iter().flat_map(|(owned, spans)| spans.iter().map(move |span| (owned, span))).collect();
+        let mut all = Vec::with_capacity(self.locks.len());
+        for (owned, spans) in &self.locks {
+            all.extend(spans.iter().map(|span| (Reverse(span.payload.age), owned, span)));
+        }
         // Pieces of one lock have one age.
-        all.sort_unstable_by_key(|(owned, span)| (u64::MAX - span.payload.age, owned.0, span.range));
-        all
+        let piece = |owned: &Owned, span: &Span<Held>| (owned.0, span.range);
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| piece(a.1, a.2).cmp(&piece(b.1, b.2))));
+        all.into_iter().map(|(_, owned, span)| (owned, span)).collect()
     }
 
     fn apply_lock(&mut self, event: &LockEvent) -> Vec<Released> {

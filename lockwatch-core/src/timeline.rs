@@ -70,6 +70,22 @@ pub enum What {
 }
 
 impl What {
+    /// Everything.
+    pub const ALL: [What; 12] = [
+        What::Taken,
+        What::Found,
+        What::Waiting,
+        What::Granted,
+        What::WaitEnded,
+        What::PassedOn,
+        What::LetGo,
+        What::OwnerDied,
+        What::ReleasedInPart,
+        What::Orphaned,
+        What::Hot,
+        What::Released,
+    ];
+
     /// One word for documents.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use lockwatch_common::{FdRecord, Wire};
 
 use crate::{
-    kernel::{Kernel, Probed, Typed, at},
+    kernel::{Kernel, Probed, Typed, at, has},
     maps::PATH_BYTES,
     tasks,
 };
@@ -67,6 +67,7 @@ unsafe fn visit(context: *const Context) {
         exe_inode,
         exe_device,
         opened: (Typed::load::<u64>(file, at!(f_cred)) == Typed::load::<u64>(task, at!(task_cred))) as u32,
+        directory: directory(file, inode),
     };
     let Some(buffer) = PATH_BYTES.get_ptr_mut(0) else { return };
     // SAFETY: `file` is a trusted pointer, and f_path lies in it; the helper is allowed in iterators since 5.10.
@@ -80,6 +81,32 @@ unsafe fn visit(context: *const Context) {
         bpf_seq_write(seq, record.bytes().as_ptr() as *const c_void, size_of::<FdRecord>() as u32);
         bpf_seq_write(seq, buffer as *const c_void, record.path_len & 0xfff);
     }
+}
+
+/// The inode number of the directory whose entry in the kernel's cache leads to this very file: whoever looks up the
+/// name there gets it, if the file system trusts the cache (fs/namei.c lookup_fast, 6.18).
+#[inline(always)]
+fn directory(file: *const u8, inode: *const u8) -> u64 {
+    /// DCACHE_OP_REVALIDATE (include/linux/dcache.h): it does not.
+    const REVALIDATED: u32 = 1 << 2;
+    if !has!(f_dentry, d_parent, d_pprev, d_inode, d_flags) {
+        return 0;
+    }
+    let entry: *const u8 = Typed::load(file, at!(f_dentry));
+    if entry.is_null() {
+        return 0;
+    }
+    let flags: u32 = Typed::load(entry, at!(d_flags));
+    let gone = Typed::load::<u64>(entry, at!(d_pprev)) == 0;
+    if gone || flags & REVALIDATED != 0 || Typed::load::<u64>(entry, at!(d_inode)) != inode as u64 {
+        return 0;
+    }
+    let parent: *const u8 = Typed::load(entry, at!(d_parent));
+    if parent.is_null() {
+        return 0;
+    }
+    let directory: *const u8 = Typed::load(parent, at!(d_inode));
+    if directory.is_null() { 0 } else { Typed::load(directory, at!(i_ino)) }
 }
 
 /// Whether any lock hangs on the inode.

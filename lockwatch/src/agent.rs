@@ -46,7 +46,9 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let config = request.layers.read()?.config;
+    let effective = request.layers.read()?;
+    let changed = effective.changed();
+    let config = effective.config;
     let herald = Herald::of(config.agent.log, &request.options)?;
     let doors = bind(&config.agent)?;
     let (hub, door) = hub::open();
@@ -56,7 +58,7 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
     privileges::drop(needs_perf, || state.look().map(drop))?;
     state.look().context("look for the first time")?;
     let doors = open(doors, door)?;
-    state.is_ready();
+    state.is_ready(changed);
     manager::ready(&state.words());
     let mut failures = 0;
     loop {

@@ -59,7 +59,11 @@ pub fn held(id: &str, path: &str, taker: Process) -> LockReport {
         mode: Mode::Write,
         range: Range::WHOLE,
         file: FileId { device: Device { major: 254, minor: 0 }, inode: 10_010_672 },
-        file_seen: FileSeen { path: Some(Text::from(path)), fs: Some(Text::from("ext4")), ..FileSeen::default() },
+        file_seen: Arc::new(FileSeen {
+            path: Some(Text::from(path)),
+            fs: Some(Text::from("ext4")),
+            ..FileSeen::default()
+        }),
         acquirer: Some(Arc::new(taker.clone())),
         acquired_at: Some(ago(120)),
         breaking: None,
@@ -128,7 +132,7 @@ pub fn report() -> Report {
     };
     let unseen = LockReport {
         kind: Kind::Ofd,
-        file_seen: FileSeen::default(),
+        file_seen: Arc::default(),
         acquirer: None,
         acquired_at: None,
         holders: Vec::new(),
@@ -163,7 +167,7 @@ pub fn hostile() -> Report {
     let sender = (7, Text::new(b"\n\xff"));
     let exit = Exit::Signal { signal: 15, core_dumped: true, sender: Some(sender), oom: false, raised: None };
     let mut lock = ghost();
-    lock.file_seen = FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), ..FileSeen::default() };
+    lock.file_seen = Arc::new(FileSeen { path: Some(evil()), deleted: true, fs: Some(evil()), ..FileSeen::default() });
     lock.acquirer = Some(Arc::new(name(dead(4711, "x", Some(exit)))));
     lock.holders = vec![Holder { detail: Some("seen twice".into()), ..holder(name(process(4720, "x")), 9) }];
     lock.waiters[0].process = Some(Arc::new(name(process(4800, "x"))));

@@ -12,11 +12,15 @@ use crate::{
     progress::Progress,
     request::Request,
     sources::{Source, SourceChoice, bpf::Depth},
+    through,
 };
 
-/// Asks the source that the request names and judges what it shows. Nothing is filtered here: a lock's verdict and ID
-/// depend on the others.
+/// Asks the agent if one runs and may be asked, else the source that the request names, and judges what that shows. Nothing
+/// is filtered here: a lock's verdict and ID depend on the others.
 pub fn look(request: &Request) -> anyhow::Result<Report> {
+    if let Some(report) = through::report(request) {
+        return Ok(report);
+    }
     let _progress = Progress::start(request.progress, "looking at locks and open files");
     // The process ends with it: freeing the table would take time that nobody gains.
     ManuallyDrop::new(Looker::new(request.source, &request.proc_root)?).look()

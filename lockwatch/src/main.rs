@@ -27,6 +27,7 @@ mod request;
 mod select;
 mod sources;
 mod terminal;
+mod through;
 mod watch;
 
 use std::process::ExitCode;

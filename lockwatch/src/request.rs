@@ -1,6 +1,12 @@
 //! What the typed words mean here: defaults filled in, the terminal asked, nothing left to guess.
 
-use std::{env, ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap_complete::Shell;
 use lockwatch_config::Layers;
@@ -98,6 +104,8 @@ pub struct Request {
     pub paths: Vec<PathBuf>,
     /// Which locks or events to keep.
     pub filter: Filter,
+    /// Where an agent may be asked instead of looking; `None` if none shall be.
+    pub agent: Option<PathBuf>,
     /// Whom to ask.
     pub source: SourceChoice,
     /// Where /proc is.
@@ -171,6 +179,7 @@ impl Cli {
         let base = |look: Look, paths, filter, format, scope| Request {
             paths,
             filter,
+            agent: look.agent(),
             source: look.source,
             proc_root: look.proc_root,
             format,
@@ -285,6 +294,14 @@ fn plain_options(terminal: &Terminal, colour: bool) -> Options {
     }
 }
 
+impl Look {
+    /// An agent knows what is on this host, by its own way of looking.
+    fn agent(&self) -> Option<PathBuf> {
+        let any = self.source == SourceChoice::Auto && self.proc_root == Path::new("/proc");
+        (any && !self.no_agent).then(|| self.api_socket.clone())
+    }
+}
+
 impl Filter {
     fn of(selection: Selection) -> Self {
         let Selection { kinds, verdicts, pid, unit } = selection;
@@ -330,6 +347,19 @@ mod tests {
         check("lockwatch graph", None, Form::Dot);
         check("lockwatch graph --json", Some(80), Form::Json);
         check("lockwatch graph --format svg --all /a", None, Form::Svg);
+    }
+
+    #[test]
+    fn an_agent_is_asked_unless_somebody_wants_to_look() {
+        let check = |line: &str, expect: Option<&str>| {
+            let Action::List(request) = resolve(line, &Terminal::default()) else { panic!("list") };
+            assert_eq!(request.agent, expect.map(PathBuf::from), "{line}");
+        };
+        check("lockwatch list --api-socket /a", Some("/a"));
+        check("lockwatch list --api-socket /a --source auto --proc-root /proc", Some("/a"));
+        check("lockwatch list --api-socket /a --no-agent", None);
+        check("lockwatch list --api-socket /a --source bpf", None);
+        check("lockwatch list --api-socket /a --proc-root /p", None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::bail;
 use lockwatch_core::{
     id::{self, LockId, Lookup},
     lock::FileId,
+    observation::LockEvent,
     process::Process,
     report::{LockReport, Report, Verdict},
     text::Text,
@@ -32,6 +33,22 @@ pub fn files(request: &Request) -> anyhow::Result<Option<HashSet<FileId>>> {
 /// Whether a lock passes the request's filters and is on one of these files.
 pub fn keeps(request: &Request, files: Option<&HashSet<FileId>>, lock: &LockReport) -> bool {
     files.is_none_or(|files| files.contains(&lock.file)) && passes(&request.filter, lock)
+}
+
+/// Whether an operation passes the request's filters and is on one of these files.
+pub fn keeps_event(request: &Request, files: Option<&HashSet<FileId>>, event: &LockEvent) -> bool {
+    let filter = &request.filter;
+    (filter.kinds.is_empty() || filter.kinds.contains(&event.kind))
+        && filter.pid.is_none_or(|pid| pid == event.process.pid)
+        && filter.comm.as_ref().is_none_or(|comm| *comm == event.comm)
+        && files.is_none_or(|files| files.contains(&event.file))
+}
+
+/// Whether the end of a process does.
+pub fn keeps_end(request: &Request, process: &Process) -> bool {
+    let filter = &request.filter;
+    filter.pid.is_none_or(|pid| pid == process.id.pid)
+        && filter.comm.as_ref().is_none_or(|comm| Some(comm) == process.comm.as_ref())
 }
 
 /// Keeps orphaned and hot locks, and counts the others that cannot be judged.

@@ -1,5 +1,6 @@
 //! Watching on a terminal: `orphans --watch`, `explain --watch` and `trace`.
 
+mod feed;
 mod story;
 
 use std::{
@@ -7,15 +8,14 @@ use std::{
     ffi::OsStr,
     io::{self, Write},
     ops::ControlFlow,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use lockwatch_core::{
     lock::FileId,
     observation::{FileSeen, LockEvent},
-    process::Process,
     report::{Report, Settings, Verdict},
-    text::Text,
     timeline::Timelines,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,7 +47,10 @@ pub fn explain(request: &Request, what: &OsStr) -> Result<Exit> {
 
 /// Follows lock operations.
 pub fn trace(request: &Request) -> Result<Exit> {
-    run(request, Purpose::Trace, None)
+    match feed::trace(request)? {
+        Some(exit) => Ok(exit),
+        None => run(request, Purpose::Trace, None),
+    }
 }
 
 fn run(request: &Request, purpose: Purpose, following: Option<Following>) -> Result<Exit> {
@@ -68,7 +71,7 @@ struct Watcher<'a> {
     timelines: Timelines,
     /// The locks whose story is told; then nothing else is.
     following: Option<Following>,
-    files: HashMap<FileId, FileSeen>,
+    files: HashMap<FileId, Arc<FileSeen>>,
     announced: bool,
 }
 
@@ -109,14 +112,14 @@ impl<'a> Watcher<'a> {
                 if !event.remote {
                     self.timelines.note(&event);
                 }
-                if self.purpose == Purpose::Trace && self.wanted(&event) {
+                if self.purpose == Purpose::Trace && select::keeps_event(self.request, self.chosen.as_ref(), &event) {
                     let file = self.file_of(&event);
                     let held_ns = held.map(|held| u64::try_from(held.as_nanos()).unwrap_or(u64::MAX));
                     self.print(&Line::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns })?;
                 }
             }
             Happened::Died { at, process } => {
-                if self.purpose == Purpose::Trace && self.wants_end_of(&process) {
+                if self.purpose == Purpose::Trace && select::keeps_end(self.request, &process) {
                     self.print(&Line::ProcessExit { at, process: &process })?;
                 }
             }
@@ -163,30 +166,16 @@ impl<'a> Watcher<'a> {
     }
 
     /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> FileSeen {
+    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
         if let Some(seen) = self.files.get(&event.file) {
             return seen.clone();
         }
-        let seen = files::through(&self.request.proc_root, event.process.pid, event.file).unwrap_or_default();
+        let seen =
+            files::through(&self.request.proc_root, event.process.pid, event.file).map(Arc::new).unwrap_or_default();
         if seen.path.is_some() {
             self.files.insert(event.file, seen.clone());
         }
         seen
-    }
-
-    fn wanted(&self, event: &LockEvent) -> bool {
-        let filter = &self.request.filter;
-        let any = |empty: bool, found: bool| empty || found;
-        any(filter.kinds.is_empty(), filter.kinds.contains(&event.kind))
-            && filter.pid.is_none_or(|pid| pid == event.process.pid)
-            && filter.comm.as_ref().is_none_or(|comm: &Text| *comm == event.comm)
-            && self.chosen.as_ref().is_none_or(|files| files.contains(&event.file))
-    }
-
-    fn wants_end_of(&self, process: &Process) -> bool {
-        let filter = &self.request.filter;
-        filter.pid.is_none_or(|pid| pid == process.id.pid)
-            && filter.comm.as_ref().is_none_or(|comm| Some(comm) == process.comm.as_ref())
     }
 
     fn print(&self, line: &Line<'_>) -> Result<()> {

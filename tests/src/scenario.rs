@@ -12,6 +12,7 @@ mod oddities;
 mod reuse;
 pub mod stage;
 mod theatre;
+mod through;
 
 use std::path::Path;
 
@@ -33,6 +34,8 @@ pub struct Scenario {
     pub procfs: &'static str,
     /// What a watcher says: the same for its `orphaned` event, or [`PEACE`], or [`DEADLOCK`].
     pub watched: &'static str,
+    /// What somebody who watched knows of it, where it is nothing to tell ([`PEACE`]) and not what it looks like cold.
+    pub known: Option<&'static str>,
     /// Words that the evidence or a holder's detail must have.
     pub says: &'static [&'static str],
     /// Whether it can be staged here; says why not.
@@ -61,7 +64,13 @@ impl Scenario {
         cold: &'static str,
         watched: &'static str,
     ) -> Self {
-        Self { name, stage, cold, procfs: cold, watched, says: &[], needs: |_| true, alone: false, traced: false }
+        let needs: fn(&str) -> bool = |_| true;
+        Self { name, stage, cold, procfs: cold, watched, known: None, says: &[], needs, alone: false, traced: false }
+    }
+
+    const fn known(mut self, verdict: &'static str) -> Self {
+        self.known = Some(verdict);
+        self
     }
 
     const fn says(mut self, words: &'static [&'static str]) -> Self {

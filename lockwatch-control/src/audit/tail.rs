@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lockwatch_core::time::Timestamp;
+
 use super::{Record, line};
 
 /// Bytes that are read at once, and lines' worth of memory that one call takes.
@@ -39,12 +41,25 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file, at, begun: Vec::new(), overlong: false })
     }
 
-    /// Hands over each record that was added since the last call, and `None` for a line that is no record.
+    /// So many bytes before its end, at the first line that begins there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tail::from_now`].
+    pub fn before_end(path: &Path, bytes: u64) -> io::Result<Self> {
+        let mut tail = Self::from_now(path)?;
+        tail.at = tail.at.saturating_sub(bytes);
+        // The rest of a line is none.
+        tail.overlong = tail.at > 0;
+        Ok(tail)
+    }
+
+    /// Hands over each record that was added since the last call with its time, and `None` for a line that is no record.
     ///
     /// # Errors
     ///
     /// It cannot be read. It may be tried again.
-    pub fn read(&mut self, mut each: impl FnMut(Option<Record>)) -> io::Result<()> {
+    pub fn read(&mut self, mut each: impl FnMut(Option<(Timestamp, Record)>)) -> io::Result<()> {
         for _ in 0..CHUNKS {
             if self.chunk(&mut each)? {
                 continue;
@@ -57,7 +72,7 @@ impl Tail {
     }
 
     /// Reads a piece; whether there was any.
-    fn chunk(&mut self, each: &mut impl FnMut(Option<Record>)) -> io::Result<bool> {
+    fn chunk(&mut self, each: &mut impl FnMut(Option<(Timestamp, Record)>)) -> io::Result<bool> {
         let Some(file) = &self.file else { return Ok(false) };
         let mut buffer = vec![0; CHUNK];
         let length = match file.read_at(&mut buffer, self.at) {
@@ -70,7 +85,7 @@ impl Tail {
             if self.begun.pop_if(|b| *b == b'\n').is_some() {
                 let whole = !std::mem::take(&mut self.overlong);
                 let line = line::Line::read(&self.begun).filter(|_| whole);
-                each(line.map(|line| line.record));
+                each(line.map(|line| (line.at, line.record)));
                 self.begun.clear();
             } else if self.begun.len() > line::MOST {
                 self.overlong = true;
@@ -114,8 +129,6 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 mod tests {
     use std::io::Write;
 
-    use lockwatch_core::time::Timestamp;
-
     use super::{
         super::{ZEROS, line::Line, samples::record},
         *,
@@ -140,7 +153,7 @@ mod tests {
         let mut tail = Tail::from_now(&path).unwrap();
         let mut check = |what: &str, expect: &[Option<u8>]| {
             let mut read = Vec::new();
-            tail.read(|record| read.push(record)).unwrap();
+            tail.read(|record| read.push(record.map(|(_, record)| record))).unwrap();
             let expect: Vec<_> = expect.iter().map(|n| n.map(|n| record(n.into()))).collect();
             assert_eq!(read, expect, "{what}");
         };
@@ -171,6 +184,24 @@ mod tests {
         check("cut, and its first line", &[Some(9)]);
         fs::remove_file(&path).unwrap();
         check("gone", &[]);
+    }
+
+    #[test]
+    fn the_last_lines_are_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        append(&path, &[line(1), line(2), line(3)].concat());
+        let check = |bytes: usize, expect: &[Option<u8>]| {
+            let mut read = Vec::new();
+            let mut tail = Tail::before_end(&path, bytes as u64).unwrap();
+            tail.read(|record| read.push(record)).unwrap();
+            let expect: Vec<_> = expect.iter().map(|n| n.map(|n| (Timestamp(0), record(n.into())))).collect();
+            assert_eq!(read, expect, "{bytes}");
+        };
+        check(usize::MAX, &[Some(1), Some(2), Some(3)]);
+        check(line(2).len() + line(3).len() + 1, &[None, Some(2), Some(3)]);
+        check(line(3).len() - 1, &[None]);
+        check(0, &[]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn lock(name: &str, deadlock: bool, holders: &[u32], waiters: &[u32]) -> LockRep
         mode: Mode::Write,
         range: Range::WHOLE,
         file: FileId { device: Device { major: 254, minor: 0 }, inode },
-        file_seen: FileSeen { path: Some(Text::new(format!("/{name}"))), ..FileSeen::default() },
+        file_seen: Arc::new(FileSeen { path: Some(Text::new(format!("/{name}"))), ..FileSeen::default() }),
         acquirer: None,
         acquired_at: None,
         breaking: None,

@@ -147,6 +147,14 @@ impl Ended {
         Ended::Unreachable,
     ];
 
+    /// Whether it is a reason to do nothing more.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Ended::Cleared | Ended::Changed | Ended::Unreachable => false,
+            Ended::Refused | Ended::StillHeld | Ended::Waiting | Ended::Failed => true,
+        }
+    }
+
     /// The word for it in metrics: the contract's, where it has one.
     pub fn name(self) -> &'static str {
         match self {

@@ -64,6 +64,21 @@ struct Orphan {
     since: Duration,
 }
 
+/// What a policy did before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// Which policy.
+    pub policy: String,
+    /// About which lock.
+    pub lock: About,
+    /// How it ended.
+    pub ended: Ended,
+    /// How long ago.
+    pub ago: Duration,
+    /// Whether the configuration has not changed since.
+    pub is_of_this_configuration: bool,
+}
+
 /// What a metric shows of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers {
@@ -112,13 +127,23 @@ impl Orders {
             .collect();
     }
 
-    /// What a policy did before this process began, according to the record: how long ago, and whether it cleared a lock as
-    /// its canary. So a restart gives no policy another hour's worth.
-    pub fn remember(&mut self, policy: &str, at: Duration, canary: bool) {
-        if let Some(rule) = self.rules.iter_mut().find(|rule| rule.policy.name == policy) {
-            rule.acts.push_back(at);
-            rule.cleared += u32::from(canary);
+    /// What policies did before this process began, according to the record, oldest first; what follows from it. So a
+    /// restart gives nobody another hour's worth, or another canary, and thaws nothing that has just failed.
+    pub fn remember(&mut self, acts: &[Act], now: Now) -> Vec<Decision> {
+        for Act { policy, lock: _, ended, ago, is_of_this_configuration } in acts {
+            let Some(rule) = self.rules.iter_mut().find(|rule| rule.policy.name == *policy) else { continue };
+            rule.cleared += u32::from(*ended == Ended::Cleared && *is_of_this_configuration);
+            if *ago < HOUR {
+                rule.acts.push_back(now.running.saturating_sub(*ago));
+                rule.frozen = ended.is_failure();
+            }
         }
+        let why = "its last act before this start failed".to_owned();
+        let frozen = self.rules.iter().filter(|rule| rule.frozen).filter_map(|rule| {
+            let last = acts.iter().rfind(|act| act.policy == rule.policy.name)?;
+            Some(Decision::Frozen { policy: last.policy.clone(), lock: last.lock.clone(), why: why.clone() })
+        });
+        frozen.collect()
     }
 
     /// Judges a look. What is to be done, one lock at most, comes last.
@@ -188,7 +213,7 @@ impl Orders {
                 }
             }
             Ended::Refused | Ended::StillHeld | Ended::Waiting | Ended::Failed => {
-                rule.frozen = true;
+                rule.frozen = ended.is_failure();
                 decisions.push(Decision::Frozen { policy, lock, why: words });
             }
         }

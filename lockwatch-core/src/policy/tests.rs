@@ -28,7 +28,10 @@ fn orphan(name: &str) -> LockReport {
         mode: Mode::Write,
         range: Range::WHOLE,
         file: FileId { device: Device { major: 254, minor: 0 }, inode: 7 },
-        file_seen: FileSeen { path: Some(Text::from(format!("/srv/{name}").as_str())), ..FileSeen::default() },
+        file_seen: Arc::new(FileSeen {
+            path: Some(Text::from(format!("/srv/{name}").as_str())),
+            ..FileSeen::default()
+        }),
         acquirer: Some(unit(process(4711, dead), "app.service")),
         acquired_at: None,
         breaking: None,
@@ -111,7 +114,7 @@ fn what_is_given_must_fit() {
     let paths = |all: &[&str]| Match { paths: all.iter().map(|one| (*one).to_owned()).collect(), ..any() };
     check(paths(&["/x/*", "/srv/*"]), &lock, true);
     check(paths(&["/srv"]), &lock, false);
-    let nameless = LockReport { file_seen: FileSeen::default(), ..lock.clone() };
+    let nameless = LockReport { file_seen: Arc::default(), ..lock.clone() };
     check(paths(&["*"]), &nameless, false);
     check(any(), &nameless, true);
     let unit = |unit: &str| Match { unit: Some(unit.into()), ..any() };
@@ -260,14 +263,27 @@ fn who_cannot_be_asked_is_asked_again_later_and_said_once() {
 
 #[test]
 fn what_was_done_before_the_start_counts() {
-    let mut orders = ripe(&[Policy { max_per_hour: 2, ..policy(Stage::Enforce) }], &[orphan("a")]);
-    orders.remember("p", Duration::from_secs(10), false);
-    orders.remember("p", Duration::from_secs(20), false);
-    orders.remember("other", Duration::from_secs(20), false);
-    assert_eq!(short(&orders.see(&look(60, &[orphan("a")]), now(60))), "spent");
-    let mut orders = ripe(&[policy(Stage::Canary)], &[orphan("a")]);
-    orders.remember("p", Duration::from_secs(10), true);
-    assert_eq!(short(&orders.see(&look(60, &[orphan("a")]), now(60))), "");
+    let act = |policy: &str, ended, minutes: u64, is_of_this_configuration| {
+        let lock = About { id: LockId("z".into()), file: "/srv/z".into() };
+        let ago = Duration::from_secs(minutes * 60);
+        Act { policy: policy.into(), lock, ended, ago, is_of_this_configuration }
+    };
+    let check = |policy: Policy, acts: &[Act], said: &str, next: &str| {
+        let mut orders = orders(&[policy]);
+        assert_eq!(short(&orders.remember(acts, now(3600))), said, "{acts:?}");
+        orders.see(&look(3600, &[orphan("a")]), now(3600));
+        assert_eq!(short(&orders.see(&look(3660, &[orphan("a")]), now(3660))), next, "{acts:?}");
+    };
+    use Ended::*;
+    let twice = || Policy { max_per_hour: 2, ..policy(Stage::Enforce) };
+    check(twice(), &[act("p", Cleared, 50, true), act("p", Changed, 10, false)], "", "spent");
+    check(twice(), &[act("p", Cleared, 70, true), act("p", Changed, 10, false)], "", "clear a");
+    check(twice(), &[act("q", Cleared, 50, true), act("q", StillHeld, 10, false)], "", "clear a");
+    check(twice(), &[act("p", StillHeld, 50, true)], "frozen z", "");
+    check(twice(), &[act("p", StillHeld, 70, true)], "", "clear a");
+    check(twice(), &[act("p", Refused, 50, true), act("p", Cleared, 40, true)], "", "spent");
+    check(policy(Stage::Canary), &[act("p", Cleared, 6000, true)], "", "");
+    check(policy(Stage::Canary), &[act("p", Cleared, 6000, false)], "", "clear a");
 }
 
 #[test]

@@ -42,6 +42,10 @@ pub enum Raised {
 }
 
 impl Raised {
+    /// Whatever may.
+    pub const ALL: [Raised; 6] =
+        [Raised::Process, Raised::Itself, Raised::Fault, Raised::Timer, Raised::Terminal, Raised::Kernel];
+
     /// What raised a signal with this `si_code`; `own` if the process was running then. Whoever runs while the kernel
     /// raises a signal for a timer or a terminal is an innocent (kernel/signal.c, 6.18; sigaction(2), codes of
     /// include/uapi/asm-generic/siginfo.h).

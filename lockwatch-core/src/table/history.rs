@@ -1,14 +1,11 @@
 //! What only history knows of a lock, carried from one picture to the next: when it was taken and by whom exactly,
 //! who shared the open file, who had the number, how the dead died, since when somebody waits.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Held, Owned};
 use crate::{
+    hash::{Map, Set},
     observation::{Census, HolderSeen, LockSeen, WaitSeen},
     process::{Death, Life, Process, ProcessId},
     ranges::Span,
@@ -86,9 +83,9 @@ fn tenant(living: Option<&Arc<Process>>, census: &Census) -> Option<Option<Start
 }
 
 /// Keeps the names and deaths of those whom the locks still speak of and whom the new picture no longer shows.
-pub(super) fn remember(new: &mut Census, old: &Census, locks: &HashMap<Owned, Vec<Span<Held>>>) {
+pub(super) fn remember(new: &mut Census, old: &Census, locks: &Map<Owned, Vec<Span<Held>>>) {
     let held = || locks.values().flatten().map(|span| &span.payload);
-    let named: HashSet<ProcessId> = held()
+    let named: Set<ProcessId> = held()
         .flat_map(|held| held.acquirer.iter().chain(&held.ancestors))
         .filter(|id| id.start.is_some())
         .copied()

@@ -1,17 +1,20 @@
 //! The table's answer: one row a lock, judged and sorted.
 
 use std::{
-    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use super::{Held, Owned, Table, seen};
+use super::{
+    Held, Owned, Table,
+    order::{Place, by_path, worst_first},
+    seen,
+};
 use crate::{
     blocking,
     census::Trace,
     graph,
-    id::{self, LockId, Subject},
+    id::{self, Subject},
     observation::{FileSeen, HolderSeen, LockSeen, Via},
     portions::in_portions,
     process::{Process, ProcessId},
@@ -28,14 +31,19 @@ impl Table {
     /// Judges every lock. `now` decides what is hot; `host` names the boot that the locks' ids are made from.
     pub fn report(&self, now: Timestamp, host: &Host, sources: &[SourceStatus]) -> Report {
         let order = self.newest_first();
-        let ids = id::assign(&host.boot_id, order.iter().map(|(owned, span)| subject(owned, span)));
+        let numbers = id::assign(&host.boot_id, order.iter().map(|(owned, span)| subject(owned, span)));
         let queues = self.queues(&order);
+        let numbered = order.iter().zip(numbers).enumerate();
+        let place =
+            |(nth, (lock, number)): (usize, (&(_, _), _))| Place::new(*lock, self.files.get(&lock.0.0), number, nth);
+        let mut places: Vec<Place> = numbered.map(place).collect();
+        by_path(&mut places);
         let row = |i: usize| {
-            let (owned, span) = order[i];
-            self.row(owned, span, ids[i].clone(), queues.of_lock.get(&i).cloned().unwrap_or_default(), now)
+            let place = &places[i];
+            self.row(place, queues.of_lock.get(&place.nth).cloned().unwrap_or_default(), now)
         };
-        let mut rows = in_portions(order.len(), WORTH_A_THREAD, row);
-        sort(&mut rows);
+        let mut rows = in_portions(places.len(), WORTH_A_THREAD, row);
+        worst_first(&mut rows);
         let mut report = Report {
             taken_at: self.taken_at.unwrap_or(now),
             host: host.clone(),
@@ -48,11 +56,12 @@ impl Table {
         report
     }
 
-    fn row(&self, owned: &Owned, span: &Span<Held>, id: LockId, queue: Queue, now: Timestamp) -> LockReport {
-        let (file, kind, _) = *owned;
+    fn row(&self, place: &Place, queue: Queue, now: Timestamp) -> LockReport {
+        let Place { owned: &(file, kind, _), span, .. } = *place;
         let held = &span.payload;
-        let file_seen: FileSeen = self.files.get(&file).cloned().unwrap_or_default();
-        let holders: Vec<Holder> = held.holders.iter().filter_map(|holder| self.holder(holder)).collect();
+        let file_seen = place.seen.cloned().unwrap_or_default();
+        let mut holders: Vec<Holder> = Vec::with_capacity(held.holders.len());
+        holders.extend(held.holders.iter().filter_map(|holder| self.holder(holder)));
         let holders_complete = self.fds_complete && held.looked && self.is_searched(held, &holders);
         let acquirer = held.acquirer.map(|id| self.acquirer(id, held));
         let ancestors: Vec<Arc<Process>> = match &acquirer {
@@ -78,7 +87,7 @@ impl Table {
         let hot_after = self.settings.hot_after;
         let hot = stuck && queue.waiters.iter().filter_map(|w| w.since).any(|since| now.since(since) > hot_after);
         LockReport {
-            id,
+            id: place.number.into(),
             kind,
             mode: span.mode,
             range: span.range,
@@ -203,25 +212,4 @@ struct Queues {
 struct Queue {
     waiters: Vec<Waiter>,
     deadlock: bool,
-}
-
-/// Sorts by rank. A row is large, so the order is found first, and then every row is moved once.
-fn sort(rows: &mut [LockReport]) {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_unstable_by(|a, b| rank(&rows[*a]).cmp(&rank(&rows[*b])));
-    for place in 0..order.len() {
-        // Rows before this place are sorted already: whatever stood there is where their row came from.
-        let mut from = order[place];
-        while from < place {
-            from = order[from];
-        }
-        rows.swap(place, from);
-    }
-}
-
-/// Hot first, then orphaned, then by path and range; what has no path comes last, and no two rows are equal.
-fn rank(row: &LockReport) -> impl Ord + '_ {
-    let path = row.file_seen.path.as_ref();
-    let orphaned = row.verdict == Verdict::Orphaned;
-    (Reverse((row.hot, orphaned)), path.is_none(), path, row.range, row.file, &row.id)
 }

@@ -72,7 +72,7 @@ fn picture(seconds: u64, locks: Vec<LockSeen>, living: &[Process]) -> Picture {
         locks,
         waits: Vec::new(),
         census: Census { living, ..Census::default() },
-        files: HashMap::new(),
+        files: Map::default(),
         fds_complete: true,
         search_complete: true,
         exact: true,
@@ -319,8 +319,9 @@ fn the_hot_come_first_then_the_orphaned_then_by_path() {
     // Files 1 and 2 have lost their acquirer, 3 and 4 have not; 5 has no name.
     let gone = id(790, 5);
     let locks = vec![row(5, heir.id), row(4, heir.id), row(3, heir.id), row(2, gone), row(1, gone)];
-    let name = |inode: u64, path: &str| (file(inode), FileSeen { path: Some(Text::from(path)), ..FileSeen::default() });
-    let files = HashMap::from([name(1, "/z"), name(2, "/y"), name(3, "/b"), name(4, "/a")]);
+    let named = |path: &str| Arc::new(FileSeen { path: Some(Text::from(path)), ..FileSeen::default() });
+    let name = |inode: u64, path: &str| (file(inode), named(path));
+    let files = Map::from_iter([name(1, "/z"), name(2, "/y"), name(3, "/b"), name(4, "/a")]);
     let waiter = process(id(801, 9), "w");
     let look = |seconds| Picture {
         waits: vec![wait(waiter.id, Mode::Write)],
@@ -352,10 +353,8 @@ fn a_hundred_thousand_locks() {
         .collect();
     let files = (0..1000)
         .map(|n| {
-            (
-                file(n),
-                FileSeen { path: Some(Text::from(format!("/var/lib/some/where/{n}").as_str())), ..FileSeen::default() },
-            )
+            let path = Some(Text::new(format!("/var/lib/some/where/{n}")));
+            (file(n), Arc::new(FileSeen { path, ..FileSeen::default() }))
         })
         .collect();
     let look = Picture { files, ..picture(10, locks, &people) };

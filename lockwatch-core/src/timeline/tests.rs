@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     lock::{Device, OwnerKey},
-    observation::{FileSeen, Via},
+    observation::Via,
     process::Exit,
     report::{Holder, Host, Waiter},
     text::Text,
@@ -35,7 +35,7 @@ fn lock(id: &str, taker: Arc<Process>, holders: &[u32]) -> LockReport {
         mode: Mode::Write,
         range: Range::WHOLE,
         file: FILE,
-        file_seen: FileSeen::default(),
+        file_seen: Arc::default(),
         acquirer: Some(taker),
         acquired_at: Some(at(1)),
         breaking: None,

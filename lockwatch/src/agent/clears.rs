@@ -2,18 +2,21 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use lockwatch_control::audit::{Phase, Record, Tail};
+use lockwatch_control::{
+    audit::{Phase, Record, Tail},
+    document::Outcome,
+};
 use lockwatch_core::clear::Method;
 
 /// Clears since the start, by method and outcome.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clears {
     tail: Option<Tail>,
     counts: Counts,
 }
 
 /// What metrics show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Clears by method and outcome, in the contract's words; `none` where no method applied.
     pub clears: BTreeMap<(&'static str, &'static str), u64>,
@@ -24,7 +27,7 @@ pub struct Counts {
 impl Clears {
     /// Counts what is recorded there from now on.
     pub fn from_now(audit_log: &Path) -> Self {
-        let mut clears = Self::default();
+        let mut clears = Self { tail: None, counts: Counts::default() };
         clears.follow(audit_log);
         clears
     }
@@ -44,7 +47,7 @@ impl Clears {
     pub fn read(&mut self) {
         let Some(tail) = &mut self.tail else { return };
         let counts = &mut self.counts;
-        if let Err(error) = tail.read(|record| counts.add(record.as_ref())) {
+        if let Err(error) = tail.read(|record| counts.add(record.as_ref().map(|(_, record)| record))) {
             log::debug!("read the audit log: {error}");
         }
     }
@@ -55,6 +58,18 @@ impl Clears {
     }
 }
 
+/// Every series is there from the start, with zero: an increase is seen only where something was before.
+impl Default for Counts {
+    fn default() -> Self {
+        let ends = [Outcome::Refused, Outcome::Changed, Outcome::Cleared, Outcome::StillHeld].map(Outcome::name);
+        let all = Method::ALL.iter().flat_map(|method| ends.map(|end| ((method.name(), end), 0)));
+        Self { clears: all.chain([((NONE, Outcome::Refused.name()), 0)]).collect(), bad_lines: 0 }
+    }
+}
+
+/// No method applied.
+const NONE: &str = "none";
+
 impl Counts {
     /// A clear ends with one record: of a refusal, or of an outcome.
     fn add(&mut self, record: Option<&Record>) {
@@ -62,7 +77,7 @@ impl Counts {
             None => self.bad_lines += 1,
             Some(Record { phase: Phase::Refused | Phase::Outcome, outcome: Some(outcome), method, .. }) => {
                 let known = |name: &str| Method::ALL.into_iter().map(Method::name).find(|method| *method == name);
-                let method = method.as_deref().and_then(known).unwrap_or("none");
+                let method = method.as_deref().and_then(known).unwrap_or(NONE);
                 *self.clears.entry((method, outcome.name())).or_default() += 1;
             }
             Some(_) => {}
@@ -72,7 +87,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use lockwatch_control::{audit::Actor, document::Outcome};
+    use lockwatch_control::audit::Actor;
 
     use super::*;
 
@@ -105,6 +120,8 @@ mod tests {
         story.iter().for_each(|record| counts.add(Some(record)));
         counts.add(None);
         let expect = [(("kill", "changed"), 1), (("none", "refused"), 2), (("release", "cleared"), 2)];
-        assert_eq!(counts, Counts { clears: expect.into(), bad_lines: 1 });
+        assert_eq!((counts.clears.len(), counts.bad_lines), (17, 1));
+        counts.clears.retain(|_, count| *count > 0);
+        assert_eq!(counts.clears, expect.into());
     }
 }

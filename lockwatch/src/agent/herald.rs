@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use lockwatch_config::agent::LogForm;
-use lockwatch_core::report::LockReport;
+use lockwatch_core::{policy::Decision, report::LockReport};
 use log::{Level, Record, kv};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
@@ -65,7 +65,7 @@ fn send(log: &JournalLog, event: &Event<'_>) -> io::Result<()> {
     let fields: Vec<(&str, kv::Value<'_>)> =
         fields.iter().map(|(name, value)| (*name, kv::Value::from(value.as_str()))).collect();
     let level = match event {
-        Event::Hot { .. } => Level::Error,
+        Event::Hot { .. } | Event::Policy { decision: Decision::Frozen { .. }, .. } => Level::Error,
         Event::Orphaned { .. } | Event::Lost { .. } => Level::Warn,
         _ => Level::Info,
     };
@@ -78,6 +78,12 @@ fn send(log: &JournalLog, event: &Event<'_>) -> io::Result<()> {
 /// Fields of the journal, as systemd.journal-fields(7) wants them: capitals, and a prefix of our own.
 fn fields(event: &Event<'_>, lock: Option<&LockReport>) -> Vec<(&'static str, String)> {
     let mut fields = vec![("LOCKWATCH_EVENT", event.name().to_owned())];
+    if let Event::Policy { decision, .. } = event {
+        fields.push(("LOCKWATCH_POLICY", decision.policy().to_owned()));
+        fields.push(("LOCKWATCH_DECISION", decision.name().to_owned()));
+        fields.extend(decision.lock().map(|lock| ("LOCKWATCH_ID", lock.id.to_string())));
+        fields.extend(decision.lock().map(|lock| ("LOCKWATCH_FILE", lock.file.clone())));
+    }
     let Some(lock) = lock else { return fields };
     fields.push(("LOCKWATCH_ID", lock.id.to_string()));
     fields.push(("LOCKWATCH_VERDICT", lock.verdict.name().to_owned()));

@@ -163,6 +163,11 @@ mod tests {
         check("lockwatch_orphaned_locks{cause=\"mapped\"} 0.0");
         check("lockwatch_acquisitions_total{kind=\"posix\",mode=\"read\"} 5");
         check("lockwatch_clears_total{method=\"a\\\"b\\\\\",outcome=\"c\\n\"} 1");
+        check("lockwatch_policy_frozen{policy=\"stale\"} 1.0");
+        check("lockwatch_policy_acts_total{policy=\"stale\",outcome=\"cleared\"} 5");
+        check("lockwatch_policy_acts_total{policy=\"stale\",outcome=\"refused\"} 0");
+        check("lockwatch_policy_would_total{policy=\"stale\"} 4");
+        check("lockwatch_audit_bad_lines_total 2");
         check("lockwatch_events_lost_total{stage=\"readers\"} 3");
         check("lockwatch_wait_seconds_bucket{le=\"+Inf\",kind=\"flock\"} 3");
         check("lockwatch_wait_seconds_count{kind=\"flock\"} 3");

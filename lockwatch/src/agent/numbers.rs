@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lockwatch_core::{
     graph::Graph,
+    policy,
     report::{Cause, LockReport, Report, Verdict},
     time::Timestamp,
 };
@@ -27,6 +28,10 @@ pub struct Numbers {
     pub detected: BTreeMap<&'static str, u64>,
     /// How many locks were cleared, or were meant to be, by method and outcome, as the audit log has it.
     pub clears: BTreeMap<(String, String), u64>,
+    /// Lines of the audit log that are no records.
+    pub bad_records: u64,
+    /// What policies have done, in the order of the configuration.
+    pub policies: Vec<policy::Numbers>,
     /// How many looks were made because something was lost, by reason.
     pub resyncs: BTreeMap<&'static str, u64>,
     /// When the last of them was.

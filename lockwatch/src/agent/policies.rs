@@ -4,18 +4,20 @@
 use std::{
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use lockwatch_config::{Config, Control};
 use lockwatch_control::{
+    audit::{Phase, Record, Tail},
     client::Client,
     document::{self, Document},
     protocol::{Clear, Request},
 };
 use lockwatch_core::{
     clear,
-    policy::{Decision, Ended, Now, Numbers, Order, Orders, Outcome},
+    id::LockId,
+    policy::{About, Act, Decision, Ended, Now, Numbers, Order, Orders, Outcome},
     report::Report,
     time::Timestamp,
 };
@@ -25,6 +27,9 @@ use crate::sources::clock::Clock;
 
 /// How long control takes at most, besides the times that its configuration sets.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So much of the record's end is read at the start: some thousand lines.
+const RECALLED: u64 = 1 << 20;
 
 /// What a policy did up to so long before the start counts.
 const BEFORE: Duration = Duration::from_secs(3600);
@@ -52,6 +57,27 @@ impl Policies {
         let (tell, told) = mpsc::unbounded_channel();
         let orders = Orders::new(config.policies.clone(), rights(&config.control));
         Self { orders, errand: Errand::of(config), began: Instant::now(), armed: false, tell, told }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.numbers().is_empty()
+    }
+
+    /// Takes over what the record tells of the time before this start, so that no restart gives a policy another hour's
+    /// worth. `changed` is when the configuration was.
+    pub fn recall(&mut self, audit_log: &Path, changed: Option<SystemTime>) -> Vec<Decision> {
+        let changed = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let changed = changed.map(|at| Timestamp(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)));
+        let now = self.now();
+        let mut acts = Vec::new();
+        let read = Tail::before_end(audit_log, RECALLED).and_then(|mut tail| {
+            tail.read(|line| acts.extend(line.and_then(|(at, record)| act(at, &record, now.wall, changed))))
+        });
+        if let Err(error) = read {
+            log::warn!("what policies did before is not known: read {}: {error}", audit_log.display());
+        }
+        self.orders.remember(&acts, now)
     }
 
     /// From here on they act: the agent has only the rights that it keeps, and may have a thread more.
@@ -156,6 +182,23 @@ fn reason(policy: &str) -> String {
     format!("policy {policy}")
 }
 
+/// What a record tells, if it is the end of something that a policy of this user's agent wanted.
+fn act(at: Timestamp, record: &Record, now: Timestamp, changed: Option<Timestamp>) -> Option<Act> {
+    let policy = record.reason.as_deref()?.strip_prefix(&reason(""))?.to_owned();
+    let is_ours = record.actor.uid == rustix::process::geteuid().as_raw();
+    let is_end = matches!(record.phase, Phase::Refused | Phase::Outcome);
+    let ended = short(record.outcome.filter(|_| is_ours && is_end)?, true);
+    let file = record.file.clone().unwrap_or_default();
+    let lock = About { id: LockId(record.id.clone()), file };
+    Some(Act {
+        policy,
+        lock,
+        ended,
+        ago: now.since(at),
+        is_of_this_configuration: changed.is_some_and(|changed| at >= changed),
+    })
+}
+
 /// The plan's code, if it is the plan of what was ordered.
 fn code(order: &Order, plan: &Document) -> Option<String> {
     let about = plan.id == order.lock.id.0;
@@ -164,13 +207,7 @@ fn code(order: &Order, plan: &Document) -> Option<String> {
 }
 
 fn judge(document: &Document) -> Outcome {
-    let ended = match document.outcome {
-        document::Outcome::Cleared if document.verified => Ended::Cleared,
-        document::Outcome::Cleared | document::Outcome::StillHeld => Ended::StillHeld,
-        document::Outcome::Changed => Ended::Changed,
-        document::Outcome::Refused => Ended::Refused,
-        document::Outcome::Planned => Ended::Waiting,
-    };
+    let ended = short(document.outcome, document.verified);
     let refusals = document.plan.iter().flat_map(|plan| &plan.refusals);
     let words: Vec<&str> = refusals.chain(&document.notes).map(String::as_str).collect();
     let words = match (words.is_empty(), ended) {
@@ -179,6 +216,17 @@ fn judge(document: &Document) -> Outcome {
         (true, _) => format!("its outcome was {}", document.outcome.name()),
     };
     Outcome { ended, words }
+}
+
+/// Only what was verified is a success.
+fn short(outcome: document::Outcome, verified: bool) -> Ended {
+    match outcome {
+        document::Outcome::Cleared if verified => Ended::Cleared,
+        document::Outcome::Cleared | document::Outcome::StillHeld => Ended::StillHeld,
+        document::Outcome::Changed => Ended::Changed,
+        document::Outcome::Refused => Ended::Refused,
+        document::Outcome::Planned => Ended::Waiting,
+    }
 }
 
 fn now() -> Timestamp {
@@ -192,11 +240,12 @@ mod tests {
         os::unix::net::UnixListener,
     };
 
+    use lockwatch_control::audit::Actor;
     use lockwatch_control::{
         document::PlanObject,
         protocol::{Answer, Confirmation},
     };
-    use lockwatch_core::{clear::Method, id::LockId, policy::About};
+    use lockwatch_core::clear::Method;
 
     use super::*;
 
@@ -257,6 +306,36 @@ mod tests {
         let mut refused = document(Refused);
         refused.plan.as_mut().unwrap().refusals = vec!["protected".into()];
         check(refused, Ended::Refused, "protected");
+    }
+
+    #[test]
+    fn a_record_tells_what_a_policy_did() {
+        let now = Timestamp(100_000_000_000);
+        let record = |reason: &str, phase, outcome| Record {
+            actor: Actor { uid: rustix::process::geteuid().as_raw(), pid: 1, comm: None, tty: None },
+            approved_by: Vec::new(),
+            id: "f3k9".into(),
+            file: Some("/srv/x".into()),
+            method: None,
+            reason: Some(reason.into()),
+            phase,
+            outcome,
+            plan_hash: None,
+            notes: Vec::new(),
+        };
+        let check = |record: &Record, expect: Option<(&str, Ended, bool)>| {
+            let act = act(Timestamp(40_000_000_000), record, now, Some(Timestamp(50_000_000_000)));
+            assert!(act.as_ref().is_none_or(|act| act.ago == Duration::from_secs(60)));
+            let found = act.as_ref().map(|act| (act.policy.as_str(), act.ended, act.is_of_this_configuration));
+            assert_eq!(found, expect, "{record:?}");
+        };
+        use document::Outcome::*;
+        check(&record("policy p", Phase::Outcome, Some(Cleared)), Some(("p", Ended::Cleared, false)));
+        check(&record("policy p", Phase::Refused, Some(Refused)), Some(("p", Ended::Refused, false)));
+        check(&record("policy p", Phase::Intent, None), None);
+        check(&record("ticket 7", Phase::Outcome, Some(Cleared)), None);
+        let theirs = record("policy p", Phase::Outcome, Some(Cleared));
+        check(&Record { actor: Actor { uid: 4711, ..theirs.actor.clone() }, ..theirs }, None);
     }
 
     /// What comes of an order if control says these things, one after another; and what was said to it.

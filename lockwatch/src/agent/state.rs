@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use lockwatch_core::{
     id::LockId,
     lock::FileId,
     observation::{FileSeen, LockEvent},
+    policy::Decision,
     process::Life,
     report::{LockReport, Report, Settings, Verdict},
     time::Timestamp,
@@ -19,10 +21,12 @@ use lockwatch_core::{
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
+    clears::Clears,
     herald::Herald,
     hub::{Answer, Ask, Hub},
     manager,
     numbers::{Judged, Numbers, ProcessNumbers, cause_name},
+    policies::Policies,
     vitals,
 };
 use crate::{
@@ -49,6 +53,10 @@ pub struct State {
     herald: Herald,
     config: Config,
     reloaded: bool,
+    policies: Policies,
+    /// When the policies last saw a look.
+    evaluated: Instant,
+    clears: Clears,
     alarms: Alarms,
     timelines: Timelines,
     judged: Judged,
@@ -57,7 +65,7 @@ pub struct State {
     orphaned_since: HashMap<LockId, Timestamp>,
     process: ProcessNumbers,
     /// Names of files, for traced operations.
-    files: HashMap<FileId, FileSeen>,
+    files: HashMap<FileId, Arc<FileSeen>>,
     announced: bool,
 }
 
@@ -65,12 +73,16 @@ impl State {
     /// With an engine that has started.
     pub fn new(mut engine: Engine, hub: Hub, herald: Herald, config: Config) -> Self {
         engine.resync_after(config.agent.resync_min);
+        let (policies, clears) = (Policies::new(&config), Clears::from_now(&config.control.audit_log));
         Self {
             engine,
             hub,
             herald,
             config,
             reloaded: true,
+            policies,
+            evaluated: Instant::now(),
+            clears,
             alarms: Alarms::default(),
             timelines: Timelines::default(),
             judged: Judged::default(),
@@ -91,6 +103,11 @@ impl State {
         tokio::select! {
             happened = self.engine.next() => self.hear(happened?),
             Some(ask) = self.hub.asked.recv() => self.answer(ask),
+            decisions = self.policies.ended() => {
+                self.tell_decisions(Clock::read().now(), &decisions);
+                // The next lock, if there is one, is not to wait.
+                self.engine.look_soon();
+            }
         }
         self.hub.pulse.beat();
         Ok(())
@@ -107,10 +124,16 @@ impl State {
         Ok(report)
     }
 
-    /// The first picture is complete.
-    pub fn is_ready(&self) {
+    /// The first picture is complete, and nothing keeps policies from acting. `changed` is when the configuration was.
+    pub fn is_ready(&mut self, changed: Option<SystemTime>) {
         self.hub.pulse.beat();
         self.hub.pulse.set_ready();
+        if !self.policies.is_empty() {
+            let decisions = self.policies.recall(&self.config.control.audit_log, changed);
+            self.tell_decisions(Clock::read().now(), &decisions);
+            self.policies.arm();
+            self.engine.look_soon();
+        }
     }
 
     /// Has the next turn begin with a look: one has failed.
@@ -126,6 +149,10 @@ impl State {
     /// Goes on with another configuration.
     pub fn adopt(&mut self, config: Config) {
         self.engine.judge_by(settings(&config));
+        self.policies.reload(&config);
+        if config.control.audit_log != self.config.control.audit_log {
+            self.clears.follow(&config.control.audit_log);
+        }
         self.engine.resync_after(config.agent.resync_min);
         self.config = config;
         self.reloaded = true;
@@ -222,6 +249,9 @@ impl State {
             self.tell(&Event::of(&change, at, &history));
         }
         self.judged = Judged::of(report, |lock| self.orphaned_since.get(&lock.id).copied().unwrap_or(at));
+        self.evaluated = Instant::now();
+        let decisions = self.policies.on_report(report);
+        self.tell_decisions(at, &decisions);
         if !std::mem::replace(&mut self.announced, true) {
             let (orphaned, hot) = self.alarms.counts();
             self.tell(&Event::Watching { at, locks: report.locks.len(), orphaned, hot });
@@ -232,6 +262,10 @@ impl State {
         match vitals::read() {
             Ok(process) => self.process = process,
             Err(error) => log::debug!("{error:#}"),
+        }
+        self.clears.read();
+        if !self.policies.is_empty() && self.evaluated.elapsed() >= self.config.agent.interval {
+            self.engine.look_soon();
         }
         if self.engine.is_tracing()
             && !self.is_traced()
@@ -249,7 +283,9 @@ impl State {
             kernel: self.engine.stats()?,
             census: self.engine.census()?,
             judged: self.judged.clone(),
-            clears: BTreeMap::new(),
+            clears: self.clears.counts().clears.iter().map(|((m, o), n)| (((*m).into(), (*o).into()), *n)).collect(),
+            bad_records: self.clears.counts().bad_lines,
+            policies: self.policies.numbers(),
             detected: self.detected.clone(),
             resyncs: self.engine.resyncs().by_reason.clone(),
             last_resync: self.engine.resyncs().last,
@@ -267,6 +303,10 @@ impl State {
         self.hub.operations.receiver_count() > 0
     }
 
+    fn tell_decisions(&self, at: Timestamp, decisions: &[Decision]) {
+        decisions.iter().for_each(|decision| self.tell(&Event::Policy { at, decision }));
+    }
+
     fn tell(&self, event: &Event<'_>) {
         publish(&self.hub.changes, event);
         if let Err(error) = self.herald.tell(event) {
@@ -275,11 +315,11 @@ impl State {
     }
 
     /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> FileSeen {
+    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
         if let Some(seen) = self.files.get(&event.file) {
             return seen.clone();
         }
-        let seen = files::through("/proc".as_ref(), event.process.pid, event.file).unwrap_or_default();
+        let seen = files::through("/proc".as_ref(), event.process.pid, event.file).map(Arc::new).unwrap_or_default();
         if seen.path.is_some() {
             if self.files.len() >= MOST_FILES {
                 self.files.clear();

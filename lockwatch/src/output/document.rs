@@ -4,6 +4,7 @@
 
 mod history;
 mod lock_file;
+mod memo;
 mod parts;
 mod people;
 
@@ -22,10 +23,12 @@ use serde::{Serialize, Serializer};
 pub(crate) use self::{
     history::MomentObject,
     lock_file::LockFileObject,
-    parts::{At, RangeObject, rfc3339},
+    memo::Memo,
+    parts::{At, RangeObject, from_base64, rfc3339},
     people::{Acquirer, AnyProcess, Named, ProcessObject},
 };
 use self::{
+    memo::{Locked, Taker},
     parts::{Base64, Seq, Shown, lost},
     people::{HolderObject, WaiterObject},
 };
@@ -62,7 +65,7 @@ impl Serialize for Document<'_> {
             exact: report.exact,
             warnings: &report.warnings,
             lock_file: self.lock_file.map(|file| LockFileObject::new(file, &report.host)),
-            locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock))),
+            locks: Seq(|| self.locks.iter().map(|lock| LockObject::new(lock, None))),
         }
         .serialize(serializer)
     }
@@ -108,8 +111,8 @@ pub(crate) struct LockObject<'a> {
     kind: &'static str,
     mode: &'static str,
     range: RangeObject,
-    file: FileObject<'a>,
-    acquirer: Option<Acquirer<'a>>,
+    file: Locked<'a>,
+    acquirer: Option<Taker<'a>>,
     acquired_at: Option<At>,
     breaking: Option<BreakingObject>,
     holders: Vec<HolderObject<'a>>,
@@ -126,24 +129,25 @@ pub(crate) struct LockObject<'a> {
 }
 
 impl<'a> LockObject<'a> {
-    pub(crate) fn new(lock: &'a LockReport) -> Self {
-        Self::with_history(lock, &lock.history)
+    /// Whoever writes many locks of a report remembers what stands in many of them.
+    pub(crate) fn new(lock: &'a LockReport, memo: Option<&'a Memo<'a>>) -> Self {
+        Self::with_history(lock, &lock.history, memo)
     }
 
     /// The same with a history that is kept elsewhere.
-    pub(crate) fn with_history(lock: &'a LockReport, history: &'a [Moment]) -> Self {
+    pub(crate) fn with_history(lock: &'a LockReport, history: &'a [Moment], memo: Option<&'a Memo<'a>>) -> Self {
         Self {
             id: &lock.id.0,
             kind: lock.kind.name(),
             mode: lock.mode.name(),
             range: RangeObject::new(lock.range),
-            file: FileObject::new(lock.file, Some(&lock.file_seen)),
-            acquirer: lock.acquirer.as_deref().map(Acquirer::new),
+            file: Locked(lock.file, &lock.file_seen, memo),
+            acquirer: lock.acquirer.as_deref().map(|process| Taker(process, memo)),
             acquired_at: lock.acquired_at.map(At),
             breaking: lock.breaking.map(BreakingObject::new),
-            holders: lock.holders.iter().map(HolderObject::new).collect(),
+            holders: lock.holders.iter().map(|holder| HolderObject::new(holder, memo)).collect(),
             holders_complete: lock.holders_complete,
-            waiters: lock.waiters.iter().map(WaiterObject::new).collect(),
+            waiters: lock.waiters.iter().map(|waiter| WaiterObject::new(waiter, memo)).collect(),
             verdict: lock.verdict.name(),
             cause: lock.cause.map(|c| c.name()),
             hot: lock.hot,
@@ -182,6 +186,8 @@ pub(crate) struct FileObject<'a> {
     fs: Option<Cow<'a, str>>,
     reach: Option<String>,
     label: Option<Cow<'a, str>>,
+    /// For which process the path is true, if not for us.
+    path_of: Option<u32>,
 }
 
 impl<'a> FileObject<'a> {
@@ -198,6 +204,7 @@ impl<'a> FileObject<'a> {
             fs: seen.and_then(|s| s.fs.as_ref()).map(Text::lossy),
             reach: seen.and_then(reach).map(|path| path.lossy().into_owned()),
             label: seen.and_then(|s| s.label.as_ref()).map(Text::lossy),
+            path_of: seen.and_then(|s| s.path_of),
         }
     }
 }

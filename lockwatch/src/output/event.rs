@@ -10,6 +10,7 @@ use std::{
 use lockwatch_core::{
     id::LockId,
     observation::{FileSeen, LockEvent, LockEventKind},
+    policy::Decision,
     process::{Life, Origin, Process},
     report::{LockReport, Waiter},
     time::Timestamp,
@@ -90,6 +91,13 @@ pub enum Event<'a> {
         /// How many are hot.
         hot: usize,
     },
+    /// A policy does something, or says what it would do.
+    Policy {
+        /// When.
+        at: Timestamp,
+        /// What.
+        decision: &'a Decision,
+    },
     /// Events were lost.
     Lost {
         /// When it was noticed.
@@ -139,6 +147,7 @@ impl<'a> Event<'a> {
             | Event::Cleared { at, .. }
             | Event::AllClear { at }
             | Event::Watching { at, .. }
+            | Event::Policy { at, .. }
             | Event::Throttled { at, .. }
             | Event::Lost { at, .. } => *at,
         }
@@ -162,6 +171,7 @@ impl<'a> Event<'a> {
             Event::Cleared { .. } => "cleared",
             Event::AllClear { .. } => "all_clear",
             Event::Watching { .. } => "watching",
+            Event::Policy { .. } => "policy",
             Event::Lost { .. } => "lost",
             Event::Throttled { left_out: None, .. } => "throttled",
             Event::Throttled { left_out: Some(_), .. } => "unthrottled",
@@ -180,7 +190,7 @@ fn nanos(duration: Duration) -> u64 {
 /// `2026-11-22T03:12:07.123Z HOT       f3k9-27qd /etc/aim/aim_lock.conf …`.
 fn human(event: &Event<'_>, colour: bool, out: &mut impl Write) -> io::Result<()> {
     let style = match event {
-        Event::Hot { .. } => style::HOT,
+        Event::Hot { .. } | Event::Policy { decision: Decision::Frozen { .. }, .. } => style::HOT,
         Event::Orphaned { .. } => style::BAD,
         Event::AllClear { .. } => style::GOOD,
         Event::Lost { .. } | Event::Throttled { .. } => style::DOUBT,
@@ -231,6 +241,9 @@ fn text(event: &Event<'_>) -> String {
         Event::AllClear { .. } => "no hot lock is left".to_owned(),
         Event::Watching { locks, orphaned, hot, .. } => {
             format!("{}, {orphaned} orphaned, {hot} hot", words::count(*locks, "lock"))
+        }
+        Event::Policy { decision, .. } => {
+            words::sentence(&format!("{}: {}", decision.policy(), decision.words())).into_owned()
         }
         Event::Lost { count, .. } => {
             format!(
@@ -307,7 +320,9 @@ fn story(lock: &LockReport, at: Timestamp) -> String {
 mod tests {
     use expect_test::{Expect, expect};
     use lockwatch_core::{
+        clear::Method,
         lock::{Device, FileId, Kind, Mode, OwnerKey, Range},
+        policy::About,
         process::{Exit, ProcessId},
         text::Text,
         timeline::What,
@@ -335,7 +350,7 @@ mod tests {
     /// Every event there is.
     fn with_all(see: impl Fn(&Event<'_>)) {
         let hostile = fixture::hostile();
-        let (ghost, path) = (fixture::ghost(), &hostile.locks[0].file_seen);
+        let (ghost, path) = (fixture::ghost(), &*hostile.locks[0].file_seen);
         let gone = fixture::dead(4711, "locker", Some(Exit::Code(3)));
         let (granted, released) = (operation(LockEventKind::Granted), operation(LockEventKind::Released));
         see(&Event::Lock { event: &granted, file: None, process: None, id: None, held_ns: None });
@@ -359,6 +374,9 @@ mod tests {
         see(&Event::Hot { at: NOW, lock: &ghost, history: &[] });
         see(&Event::Cleared { at: NOW, lock: &ghost });
         see(&Event::AllClear { at: NOW });
+        let lock = About { id: ghost.id.clone(), file: path.path.as_ref().unwrap().to_string() };
+        let decision = Decision::Would { policy: "stale".into(), lock, method: Method::Release };
+        see(&Event::Policy { at: NOW, decision: &decision });
         see(&Event::Lost { at: NOW, count: 17 });
         let origin = Origin { unit: Some(Text::from("cron\u{202e}.service")), ..Origin::default() };
         see(&Event::Throttled { at: NOW, cgroup: 4242, origin: &origin, left_out: None });
@@ -370,7 +388,7 @@ mod tests {
         with_all(|event| write(event, format, &fixture::options(), &mut *out.borrow_mut()).unwrap());
         let text = String::from_utf8(out.into_inner()).unwrap();
         fixture::assert_harmless(&text);
-        assert_eq!(text.lines().count(), 10);
+        assert_eq!(text.lines().count(), 11);
         text
     }
 
@@ -383,17 +401,18 @@ mod tests {
         check(
             Format::Text,
             expect![[r#"
-            2026-11-22T03:12:07.123Z granted      posix write 0-9 file fe:00:42 by pid 4711 (lock\u{202e}er\n), waited 1 s
-            2026-11-22T03:12:07.123Z released     posix write 0-9 /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted) by pid 4711 (lock\u{202e}er\n), waited 1 s, held for 7 ms
-            2026-11-22T03:12:07.123Z process-exit pid 4711 (locker) exited with code 3
-            2026-11-22T03:12:07.123Z ORPHANED     f3k9-27qd /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted), taken by 4711 \x1b]0;x\x07\r\xfe, SIGTERM, held by 4720 \x1b]0;x\x07\r\xfe fd 9, 1 waiting (4800 \x1b]0;x\x07\r\xfe) for 42 s. Next: lockwatch explain f3k9-27qd
-            2026-11-22T03:12:07.123Z HOT          f3k9-27qd /etc/aim/aim_lock.conf, taken by 4711 locksmith, SIGKILL, held by 4720 sleep fd 9, 1 waiting (4800 updater) for 42 s. Next: lockwatch explain f3k9-27qd
-            2026-11-22T03:12:07.123Z CLEARED      f3k9-27qd /etc/aim/aim_lock.conf after 2 min
-            2026-11-22T03:12:07.123Z ALL CLEAR    no hot lock is left
-            2026-11-22T03:12:07.123Z LOST         17 events: what stands above may be incomplete, looking again
-            2026-11-22T03:12:07.123Z THROTTLED    cron\u{202e}.service: so many lock operations that only some of each second are told
-            2026-11-22T03:12:07.123Z UNTHROTTLED  other control groups: told in full again; 7 lock operations were left out
-        "#]],
+                2026-11-22T03:12:07.123Z granted      posix write 0-9 file fe:00:42 by pid 4711 (lock\u{202e}er\n), waited 1 s
+                2026-11-22T03:12:07.123Z released     posix write 0-9 /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted) by pid 4711 (lock\u{202e}er\n), waited 1 s, held for 7 ms
+                2026-11-22T03:12:07.123Z process-exit pid 4711 (locker) exited with code 3
+                2026-11-22T03:12:07.123Z ORPHANED     f3k9-27qd /tmp/a\nb\x1b[2J\u{202e}\xff"\\ (deleted), taken by 4711 \x1b]0;x\x07\r\xfe, SIGTERM, held by 4720 \x1b]0;x\x07\r\xfe fd 9, 1 waiting (4800 \x1b]0;x\x07\r\xfe) for 42 s. Next: lockwatch explain f3k9-27qd
+                2026-11-22T03:12:07.123Z HOT          f3k9-27qd /etc/aim/aim_lock.conf, taken by 4711 locksmith, SIGKILL, held by 4720 sleep fd 9, 1 waiting (4800 updater) for 42 s. Next: lockwatch explain f3k9-27qd
+                2026-11-22T03:12:07.123Z CLEARED      f3k9-27qd /etc/aim/aim_lock.conf after 2 min
+                2026-11-22T03:12:07.123Z ALL CLEAR    no hot lock is left
+                2026-11-22T03:12:07.123Z POLICY       stale: would clear f3k9-27qd (/tmp/a\nb\x1b[2J\u{202e}\xff"\\) by release, and does not: stage observe
+                2026-11-22T03:12:07.123Z LOST         17 events: what stands above may be incomplete, looking again
+                2026-11-22T03:12:07.123Z THROTTLED    cron\u{202e}.service: so many lock operations that only some of each second are told
+                2026-11-22T03:12:07.123Z UNTHROTTLED  other control groups: told in full again; 7 lock operations were left out
+            "#]],
         );
     }
 
@@ -404,7 +423,7 @@ mod tests {
             .map(|line| {
                 let event: serde_json::Value = serde_json::from_str(line).unwrap();
                 let keys: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-                assert_eq!(keys.len(), 10, "{keys:?}");
+                assert_eq!(keys.len(), 11, "{keys:?}");
                 let get = |path| event.pointer(path).cloned().unwrap_or_default();
                 let ns = (get("/waited_ns"), get("/held_ns"), get("/lost"));
                 format!(
@@ -426,6 +445,7 @@ mod tests {
             "hot" 10010672 null 42000000000 null null
             "cleared" 10010672 null null 120000000000 null
             "all_clear" null null null null null
+            "policy" null null null null null
             "lost" null null null null 17
             "throttled" null null null null null
             "unthrottled" null null null null 7"#]]

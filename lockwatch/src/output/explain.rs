@@ -45,6 +45,10 @@ fn story(lock: &LockReport, now: Timestamp, options: &Options, out: &mut impl Wr
             writeln!(out, "  - {}", wrap(&words::sentence(sentence), 4))?;
         }
     }
+    if !lock.history.is_empty() {
+        writeln!(out, "\n{}", paint(options.colour, STRONG, "What has happened"))?;
+        timeline::write(&lock.history, None, options, out)?;
+    }
     let ways = ways::ways(lock);
     if !ways.is_empty() {
         writeln!(out, "\n{}", paint(options.colour, STRONG, "What you can do"))?;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    sync::mpsc,
     thread,
 };
 
@@ -13,7 +14,7 @@ use lockwatch_core::{
 
 use super::{
     Options,
-    document::{Document, LockObject},
+    document::{Document, LockObject, Memo},
     sort, to_json,
     writer::push_json,
 };
@@ -47,12 +48,18 @@ pub fn frame(report: &Report) -> io::Result<(Vec<u8>, Vec<u8>)> {
     Ok((head, tail))
 }
 
-/// Puts one row behind others.
-pub fn push_row(lock: &LockReport, history: &[Moment], first: bool, text: &mut Vec<u8>) -> io::Result<()> {
+/// Puts one row behind others. Whoever puts many remembers what stands in many of them.
+pub fn push_row<'a>(
+    lock: &'a LockReport,
+    history: &'a [Moment],
+    memo: &'a Memo<'a>,
+    first: bool,
+    text: &mut Vec<u8>,
+) -> io::Result<()> {
     if !first {
         text.push(b',');
     }
-    push_json(&LockObject::with_history(lock, history), text)
+    push_json(&LockObject::with_history(lock, history, Some(memo)), text)
 }
 
 /// Prints the document of a file that carries no lock, and what it is instead.
@@ -64,39 +71,37 @@ pub fn write_lock_file(file: &LockFile, report: &Report, out: &mut impl Write) -
 /// Writes many rows, in portions that several threads put into words while those before are written.
 fn write_rows(rows: &[&LockReport], out: &mut impl Write) -> io::Result<()> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let mut done: Vec<Vec<u8>> = Vec::new();
-    let mut spare: Vec<Vec<u8>> = Vec::new();
-    let mut comma: &[u8] = b"";
-    let mut flush = |done: &mut Vec<Vec<u8>>, spare: &mut Vec<Vec<u8>>| {
-        done.drain(..).try_for_each(|text| {
+    thread::scope(|scope| {
+        let begin = |nth| {
+            // Hand to hand: whoever is ahead of the others waits, and two texts a thread are enough.
+            let (tell, told) = mpsc::sync_channel(0);
+            let (give_back, spare) = mpsc::channel();
+            scope.spawn(move || {
+                let portions = rows.chunks(PORTION).skip(nth).step_by(threads);
+                // If nobody listens any more, writing has failed.
+                let _ = portions
+                    .map(|rows| put_into_words(rows, spare.try_recv().unwrap_or_default()))
+                    .try_for_each(|text| tell.send(text));
+            });
+            (told, give_back)
+        };
+        let threads: Vec<_> = (0..threads).map(begin).collect();
+        let mut comma: &[u8] = b"";
+        for (_, (told, give_back)) in rows.chunks(PORTION).zip(threads.iter().cycle()) {
+            let text = told.recv().map_err(|_| io::Error::other("a writing thread panicked"))??;
             out.write_all(std::mem::replace(&mut comma, b","))?;
             out.write_all(&text)?;
-            spare.push(text);
-            Ok::<(), io::Error>(())
-        })
-    };
-    for round in rows.chunks(threads * PORTION) {
-        thread::scope(|scope| {
-            let begin = |rows| {
-                // Each thread has its buffer for itself: two that grow side by side in one cache line halve the speed.
-                let text = spare.pop().unwrap_or_default();
-                scope.spawn(move || put_into_words(rows, text))
-            };
-            let portions: Vec<_> = round.chunks(PORTION).map(begin).collect();
-            flush(&mut done, &mut spare)?;
-            for portion in portions {
-                done.push(portion.join().map_err(|_| io::Error::other("a writing thread panicked"))??);
-            }
-            Ok::<(), io::Error>(())
-        })?;
-    }
-    flush(&mut done, &mut spare)
+            let _ = give_back.send(text); // it may have no more to write
+        }
+        Ok(())
+    })
 }
 
 fn put_into_words(rows: &[&LockReport], mut text: Vec<u8>) -> io::Result<Vec<u8>> {
     text.clear();
+    let memo = Memo::default();
     for (i, row) in rows.iter().enumerate() {
-        push_row(row, &row.history, i == 0, &mut text)?;
+        push_row(row, &row.history, &memo, i == 0, &mut text)?;
     }
     Ok(text)
 }
@@ -189,6 +194,7 @@ mod tests {
                     "major": 254,
                     "minor": 0,
                     "path": "/etc/aim/aim_lock.conf",
+                    "path_of": null,
                     "reach": null
                   },
                   "holders": [

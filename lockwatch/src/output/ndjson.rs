@@ -4,12 +4,17 @@ use std::io::{self, Write};
 
 use lockwatch_core::report::Report;
 
-use super::{Options, document::LockObject, sort, to_json};
+use super::{
+    Options,
+    document::{LockObject, Memo},
+    sort, to_json,
+};
 
 /// Prints one line for each lock, as it goes.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    let memo = Memo::default();
     for lock in sort::sorted(&report.locks, options.sort) {
-        to_json(&LockObject::new(lock), out)?;
+        to_json(&LockObject::new(lock, Some(&memo)), out)?;
         writeln!(out)?;
     }
     Ok(())

@@ -23,15 +23,13 @@ mod walk;
 
 use std::{
     collections::{self, HashSet},
-    panic::resume_unwind,
     path::Path,
-    thread,
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Btf, Ebpf, Endianness,
+    Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use lockwatch_common::{Counters, HeldValue, LockKey, ProcessKey, ProcessValue, WalkRecord, Wire, counter};
@@ -115,15 +113,11 @@ impl Bpf {
             bail!("lockwatch runs in a time namespace in which process starts cannot be compared with the kernel's");
         }
         let bytes = btf::of_kernel()?;
+        let types = btf::Btf::parse(&bytes)?;
         let anchor = Anchor::new()?;
         let beat = anchor.beat()?;
-        // aya parses the kernel's types once more for its loader, so ours are parsed beside it.
-        let (ebpf, btf) = thread::scope(|scope| {
-            let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()));
-            (load::open(purpose, &sizes, beat, &bytes), btf.join())
-        });
-        let ((mut ebpf, missing), btf) = (ebpf?, btf.unwrap_or_else(|panic| resume_unwind(panic)));
-        let btf = btf.context("parse the kernel's BTF")?;
+        let (mut ebpf, missing) = load::open(purpose, &sizes, beat, &types)?;
+        let btf = types.for_aya()?;
         let walker = Walker::load(&mut ebpf, anchor)?;
         let descriptors = Descriptors::load(&mut ebpf, &btf)?;
         let attached = match purpose {
@@ -132,11 +126,16 @@ impl Bpf {
         };
         let tracer =
             (purpose == Purpose::Agent).then(|| Tracer::new(&mut ebpf, sizes.traced_per_second)).transpose()?;
+        // An agent soon gives up the right to load, so it has its search ready before it is needed.
+        let mut search = Search::new(&missing, matches!(purpose, Purpose::Look | Purpose::Agent).then_some(btf));
+        if purpose == Purpose::Agent {
+            search.prepare(&mut ebpf);
+        }
         let mut map = |name: &'static str| ebpf.take_map(name).with_context(|| format!("map {name}"));
         Ok(Self {
             walker,
             descriptors,
-            search: Search::new(&missing, (purpose == Purpose::Look).then_some(btf)),
+            search,
             attached,
             sizes,
             tracer,
@@ -203,6 +202,8 @@ impl Bpf {
         if picture::is_torn(&walked, &fds) {
             // Released in between, most likely: what is still without a holder after a second look is hidden.
             (walked, fds) = self.walk()?;
+        } else if depth == Depth::Usual {
+            return Ok((walked, fds, Found::default())); // every lock has a descriptor, so none is hidden
         }
         let mut found = self.search(&mut walked, &fds, depth)?;
         if !picture::hidden(&walked, &fds, Depth::Usual).keys().all(|file| found.explains(*file)) {

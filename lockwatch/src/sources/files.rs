@@ -60,7 +60,7 @@ fn note(root: &Path, pid: u32, at: Descriptor, names: &mut Vec<Name>) {
     let table = if at.task == pid { String::new() } else { format!("task/{}/", at.task) };
     let link = ProcDir::process(root, pid).and_then(|dir| dir.read_link(&format!("{table}fd/{}", at.fd)));
     let text = link.ok().map(Text::new).filter(|text| names.iter().all(|name| name.text != *text));
-    names.extend(text.map(|text| Name { text, pid }));
+    names.extend(text.map(|text| Name { text, pid, directory: None }));
 }
 
 /// Which files a process has open, with a descriptor for each. fdinfo has the inode since Linux 5.14, and the mount's

@@ -115,7 +115,7 @@ impl Search<'_> {
             match device.file {
                 Some(file) if self.wanted.contains(&file) => {
                     found.candidates.push((file, device.holder()));
-                    found.names.push((file, Name { text: device.backing, pid: std::process::id() }));
+                    found.names.push((file, Name { text: device.backing, pid: std::process::id(), directory: None }));
                 }
                 Some(_) => {}
                 None => found.gaps.push(format!(
@@ -135,7 +135,7 @@ impl Found {
             let detail = Some(seen.detail);
             let holder = HolderSeen { process, via, fd: None, cloexec: None, opened: None, detail };
             self.candidates.push((seen.file, holder));
-            self.names.push((seen.file, Name { text: seen.name, pid }));
+            self.names.push((seen.file, Name { text: seen.name, pid, directory: None }));
         }
         self.gaps.extend(rings.gaps);
         if mapped.rings.difference(&rings.inodes).next().is_some() {

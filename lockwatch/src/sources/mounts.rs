@@ -61,6 +61,14 @@ pub(super) fn identity_of(fd: impl AsFd, mounts: &Mounts) -> rustix::io::Result<
     Ok(FileId { inode: inode.unwrap_or(file.inode), ..file })
 }
 
+/// Like [`identity_of`], where `st_dev` is that of the superblock, as it is on most file systems.
+pub(super) fn plain_identity_of(fd: impl AsFd, mounts: &Mounts) -> Option<FileId> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(&fd, c"", flags, StatxFlags::INO | StatxFlags::MNT_ID).ok()?;
+    let (file, plain) = by_stat(&stat, mounts);
+    plain.then_some(file)
+}
+
 /// The superblock's device with `st_ino`, and whether `st_dev` is that device too.
 fn by_stat(stat: &Statx, mounts: &Mounts) -> (FileId, bool) {
     let own = Device { major: stat.stx_dev_major, minor: stat.stx_dev_minor };

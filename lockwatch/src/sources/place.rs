@@ -29,6 +29,8 @@ pub struct Name {
     pub text: Text,
     /// Whose descriptor it is.
     pub pid: u32,
+    /// The inode number of the directory in which this name leads to the file, where the kernel itself says so.
+    pub directory: Option<u64>,
 }
 
 /// The mounts and roots of processes: containers have their own.
@@ -39,7 +41,14 @@ pub struct Places<'a> {
     others: HashMap<(u64, PathBuf), Mounts>,
     types: HashMap<Device, Text>,
     /// The directory of the last path that was tried from here: many locks stand side by side.
-    near: Option<(Vec<u8>, OwnedFd)>,
+    near: Option<Near>,
+}
+
+/// A directory on this machine.
+struct Near {
+    path: Vec<u8>,
+    fd: OwnedFd,
+    id: Option<FileId>,
 }
 
 impl<'a> Places<'a> {
@@ -84,7 +93,7 @@ impl<'a> Places<'a> {
     pub fn settle(&mut self, file: FileId, names: &[Name]) -> FileSeen {
         let fs = self.fs(file.device, names.first().map(|name| name.pid));
         let seen = FileSeen { fs, ..FileSeen::default() };
-        if let Some(name) = names.iter().find(|name| self.leads_here(name.text.as_bytes(), file)) {
+        if let Some(name) = names.iter().find(|name| self.leads_here(name, file)) {
             return FileSeen { path: Some(name.text.clone()), ..seen };
         }
         for name in names {
@@ -111,20 +120,31 @@ impl<'a> Places<'a> {
 
 impl Places<'_> {
     /// Whether a path leads to this file from here.
-    fn leads_here(&mut self, path: &[u8], file: FileId) -> bool {
+    fn leads_here(&mut self, name: &Name, file: FileId) -> bool {
+        let path = name.text.as_bytes();
         let Some(slash) = path.iter().rposition(|byte| *byte == b'/') else { return false };
-        let (dir, name) = (&path[..slash.max(1)], &path[slash + 1..]);
-        if self.near.as_ref().is_none_or(|(near, _)| near != dir) {
-            let far = self.ours.way(dir).is_none_or(|way| way.far);
-            let open = || openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
-            self.near = if far { None } else { open().map(|fd| (dir.to_owned(), fd)) };
+        let (dir, last) = (&path[..slash.max(1)], &path[slash + 1..]);
+        if self.near.as_ref().is_none_or(|near| near.path != dir) {
+            self.near = self.approach(dir);
         }
         match &self.near {
-            Some((_, dir)) if !name.is_empty() && !self.ours.is_point(path) => {
-                mounts::identity(dir, name, AtFlags::SYMLINK_NOFOLLOW, &self.ours).is_ok_and(|found| found == file)
+            Some(dir) if !last.is_empty() && !self.ours.is_point(path) => {
+                // If the path leads to that very directory, it leads on to the file.
+                let entry = name.directory.map(|inode| FileId { inode, ..file });
+                let tried = || mounts::identity(&dir.fd, last, AtFlags::SYMLINK_NOFOLLOW, &self.ours);
+                (entry.is_some() && entry == dir.id) || tried().is_ok_and(|found| found == file)
             }
             _ => leads(None, path, file, &self.ours),
         }
+    }
+
+    fn approach(&self, dir: &[u8]) -> Option<Near> {
+        if self.ours.way(dir).is_none_or(|way| way.far) {
+            return None;
+        }
+        let fd = openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let id = mounts::plain_identity_of(&fd, &self.ours);
+        Some(Near { path: dir.to_owned(), fd, id })
     }
 }
 
@@ -186,7 +206,7 @@ mod tests {
         let path = dir.path().join("lock");
         let file = File::create(&path).unwrap();
         let id = mounts::file_id(&path).unwrap();
-        let name = |text: &[u8]| Name { text: Text::new(text), pid: std::process::id() };
+        let name = |text: &[u8]| Name { text: Text::new(text), pid: std::process::id(), directory: None };
         let mut places = Places::new(Path::new("/proc"));
         let mut check = |names: &[&[u8]], path: Option<&[u8]>, deleted, label: Option<&str>| {
             let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
@@ -209,11 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_word_on_a_name_counts_in_the_directory_that_it_means() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = mounts::file_id(dir.path()).unwrap();
+        let file = FileId { inode: 7, ..id };
+        let text = Text::new(dir.path().join("lock").as_os_str().as_bytes());
+        let check = |directory: u64, expect: Option<&Text>| {
+            let name = Name { text: text.clone(), pid: std::process::id(), directory: Some(directory) };
+            assert_eq!(Places::new(Path::new("/proc")).settle(file, &[name]).path.as_ref(), expect, "{directory}");
+        };
+        check(id.inode, Some(&text));
+        check(id.inode + 1, None);
+    }
+
+    #[test]
     fn a_memfd_has_a_label_and_no_path() {
         let memfd = rustix::fs::memfd_create("cache", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         let id = mounts::identity_of(&memfd, &Mounts::default()).unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", memfd.as_raw_fd())).unwrap();
-        let name = Name { text: Text::new(link.as_os_str().as_bytes()), pid: std::process::id() };
+        let name = Name { text: Text::new(link.as_os_str().as_bytes()), pid: std::process::id(), directory: None };
         let seen = Places::new(Path::new("/proc")).settle(id, &[name]);
         assert_eq!((seen.path, seen.label), (None, Some("memfd:cache".into())));
     }

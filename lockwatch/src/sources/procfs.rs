@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use lockwatch_core::{
+    hash::Map,
     lock::{FileId, Kind, Mode},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     parse::locks::{self, Line},
@@ -98,7 +99,7 @@ pub fn look(options: &ProcfsOptions) -> anyhow::Result<Picture> {
         locks,
         waits,
         census,
-        files,
+        files: files.into_iter().map(|(file, seen)| (file, Arc::new(seen))).collect(),
         fds_complete,
         search_complete: searched.complete,
         exact,
@@ -214,7 +215,7 @@ fn count(n: usize, one: &str) -> String {
 
 /// Those alive among all who are named.
 fn census(options: &ProcfsOptions, lines: &[Line], locks: &[LockSeen], scan: &Scan, clock: &Clock) -> Census {
-    let mut living: HashMap<u32, Arc<Process>> = HashMap::new();
+    let mut living: Map<u32, Arc<Process>> = Map::default();
     let holders = locks.iter().flat_map(|lock| &lock.holders).filter_map(|holder| Some(holder.process?.pid));
     for pid in holders {
         if let Some(process) = scan.processes.get(&pid) {

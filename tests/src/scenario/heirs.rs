@@ -15,9 +15,11 @@ pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("another program inherits", leaked, "orphaned/inherited", "orphaned/leaked").says(&["sleep"]),
     Scenario::new("exec heir", exec_heir, "orphaned/inherited", "orphaned/leaked").says(&["sleep"]),
     Scenario::new("heir has it as fd 0", fd_0, "orphaned/inherited", "orphaned/leaked"),
-    Scenario::new("daemon with setsid", daemon, "unknown/inherited", PEACE).says(&["daemon"]),
+    Scenario::new("daemon with setsid", daemon, "unknown/inherited", PEACE)
+        .known("handed_over/daemonized")
+        .says(&["daemon"]),
     // An heir without any mark of a daemon, and nobody saw its parent end well: DESIGN section 5, cold.
-    Scenario::new("daemon without setsid", plain_daemon, "orphaned/inherited", PEACE),
+    Scenario::new("daemon without setsid", plain_daemon, "orphaned/inherited", PEACE).known("handed_over/daemonized"),
     Scenario::new("daemon with setsid and pid file", daemon_with_pid_file, "handed_over/daemonized", PEACE)
         .says(&["the file's text"]),
     Scenario::new("daemon with pid file only", plain_daemon_with_pid_file, "handed_over/daemonized", PEACE),
@@ -28,7 +30,7 @@ pub(super) const SCENES: &[Scenario] = &[
     Scenario::new("helper locks for an older worker", borrowed_by_a_sibling, "handed_over/borrowed", PEACE),
     Scenario::new("passed to its child", passed_to_child, "handed_over/passed", PEACE),
     // The receiver is no relative: for all that can be seen, another process may have got the acquirer's number.
-    Scenario::new("passed through a socket, sender lives", passed, "unknown", PEACE),
+    Scenario::new("passed through a socket, sender lives", passed, "unknown", PEACE).known("handed_over/passed"),
     Scenario::new("passed through a socket, sender killed", delivered, "orphaned/inherited", "orphaned/child"),
     Scenario::new("passed to an older receiver, sender killed", delivered_to_older, "handed_over/borrowed", PEACE),
 ];

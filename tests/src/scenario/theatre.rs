@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -15,9 +16,11 @@ use super::{
     Cast, DEADLOCK, PEACE, Part, Scenario,
     judge::{faults, is, is_of_file},
     scenes,
+    through::differences,
 };
 use crate::{
-    Event, Scene, Watcher, document, ghost, items, left_out, lockwatch_path, numbers_have_wrapped, plain, run, verdict,
+    Event, HostAgent, Scene, Watcher, document, document_of, ghost, items, left_out, lockwatch_path,
+    numbers_have_wrapped, plain, run, verdict,
 };
 
 /// After the last scene's ghost has been told, everything before it has been too, but for those deadlocks that get hot
@@ -31,6 +34,8 @@ pub struct Theatre {
     sources: Vec<&'static str>,
     /// `orphans --watch`, and `trace` of the files in `waits`.
     watchers: Option<(Watcher, Watcher)>,
+    /// An agent, in a place of its own.
+    agent: Option<(HostAgent, Scene)>,
     waits: Scene,
     runs: BTreeMap<&'static str, usize>,
     wrong: Vec<Wrong>,
@@ -70,7 +75,12 @@ impl Theatre {
             let paths: Vec<_> = files.iter().map(PathBuf::as_path).collect();
             (Watcher::orphans(&[]), Watcher::trace_all(&paths))
         });
-        Self { scenes, copies, sources: sources.to_vec(), watchers, waits, runs: BTreeMap::new(), wrong: Vec::new() }
+        let agent = sources.contains(&"bpf").then(|| {
+            let place = Scene::new();
+            (HostAgent::start(&place, ""), place)
+        });
+        let sources = sources.to_vec();
+        Self { scenes, copies, sources, watchers, agent, waits, runs: BTreeMap::new(), wrong: Vec::new() }
     }
 
     /// Stages everything once (each scene as often as there are copies) and judges it.
@@ -101,6 +111,7 @@ impl Theatre {
             }
         }
         self.watched(&staged);
+        self.through(&staged);
         for source in self.sources.clone() {
             self.cold(source, &staged);
         }
@@ -135,6 +146,39 @@ impl Theatre {
                     continue;
                 }
                 self.note(scenario, source, faults, said);
+            }
+        }
+    }
+
+    /// With an agent there is one answer, by whatever way one asks; only the agent's own knows what has been.
+    fn through(&mut self, staged: &[Staged]) {
+        let Some((agent, _)) = &self.agent else { return };
+        let socket = agent.api_socket().as_os_str();
+        let list = ["list", "--json", "--api-socket"].map(OsStr::new);
+        let through = document_of(list.into_iter().chain([socket]));
+        let without = document_of(list.into_iter().chain([socket, OsStr::new("--no-agent")]));
+        let of = |document: &Value, part: &Part| {
+            let mut locks = items(&document["locks"]).iter().filter(|lock| is(part, lock));
+            locks.next().filter(|_| locks.next().is_none()).cloned()
+        };
+        for Staged { scenario, cast, .. } in staged {
+            for part in &cast.parts {
+                let expect = match part.verdicts.map_or(scenario.watched, |[_, watched]| watched) {
+                    PEACE => scenario.known.unwrap_or(part.verdicts.map_or(scenario.cold, |[cold, _]| cold)),
+                    DEADLOCK => "held",
+                    verdict => verdict,
+                };
+                let (seen, own) = (of(&through, part), of(&without, part));
+                let mut wrong = match (&seen, &own) {
+                    (Some(seen), Some(own)) => [differences(seen, own), faults(part, seen, expect, &[])].concat(),
+                    _ => vec!["one lock expected by both ways".into()],
+                };
+                for key in ["schema", "host", "sources", "exact"] {
+                    if through[key] != without[key] {
+                        wrong.push(format!("{key}: {} through the agent, {} without it", through[key], without[key]));
+                    }
+                }
+                self.note(scenario, "through the agent", wrong, seen.unwrap_or_default());
             }
         }
     }

@@ -4,7 +4,10 @@ use std::{io, sync::Arc};
 
 use hyper::body::Bytes;
 
-use crate::{agent::hub::Answer, output::json};
+use crate::{
+    agent::hub::Answer,
+    output::{document::Memo, json},
+};
 
 /// How many locks are put into words at a time: about a millisecond's work.
 const PIECE: usize = 512;
@@ -37,10 +40,11 @@ impl Iterator for Pieces {
     fn next(&mut self) -> Option<io::Result<Bytes>> {
         let Answer { report, histories } = &*self.answer;
         let mut text = self.head.take().unwrap_or_default();
+        let memo = Memo::default();
         let last = report.locks.len().min(self.next + PIECE);
         for (i, lock) in report.locks.iter().enumerate().take(last).skip(self.next) {
             let history = histories.get(&lock.id).map_or(&lock.history[..], |history| history);
-            if let Err(error) = json::push_row(lock, history, i == 0, &mut text) {
+            if let Err(error) = json::push_row(lock, history, &memo, i == 0, &mut text) {
                 return Some(Err(error));
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use lockwatch_core::{
     lock::{Kind, Mode},
+    policy::Ended,
     report::Cause,
     time::Timestamp,
 };
@@ -58,6 +59,7 @@ const CAUSES: [Option<Cause>; 10] = [
 pub fn of(numbers: &Numbers, doors: DoorNumbers) -> Vec<Family<'_>> {
     let mut all = state(numbers);
     all.extend(activity(numbers));
+    all.extend(policies(numbers));
     all.extend(health(numbers, doors));
     all.extend(process(numbers));
     all
@@ -116,6 +118,33 @@ fn activity(numbers: &Numbers) -> Vec<Family<'_>> {
         counter("lockwatch_locker_exits", "Processes that had to do with locks and ended.", by("how", exits)),
         counter("lockwatch_orphans_detected", "Locks that became orphaned.", by_cause(&numbers.detected)),
         counter("lockwatch_clears", "What became of locks that were to be cleared.", clears),
+        counter(
+            "lockwatch_audit_bad_lines",
+            "Lines of the audit log that are no records.",
+            [(vec![], numbers.bad_records)],
+        ),
+    ]
+}
+
+/// What policies do. Their names are a closed set: the configuration's.
+fn policies(numbers: &Numbers) -> Vec<Family<'_>> {
+    let all = &numbers.policies;
+    let would = all.iter().map(|policy| (policy.policy.as_str(), policy.would));
+    let frozen = all.iter().map(|policy| (policy.policy.as_str(), u64::from(policy.frozen)));
+    let acts = all.iter().flat_map(|policy| {
+        Ended::ALL.into_iter().map(Ended::name).map(|outcome| {
+            let count = policy.acts.get(outcome).copied().unwrap_or(0);
+            (vec![("policy", policy.policy.as_str()), ("outcome", outcome)], count)
+        })
+    });
+    vec![
+        counter("lockwatch_policy_acts", "What became of locks that a policy wanted cleared.", acts),
+        counter("lockwatch_policy_would", "Locks that a policy would have cleared.", by("policy", would)),
+        gauge(
+            "lockwatch_policy_frozen",
+            "Whether a policy does nothing more, because something went wrong.",
+            floats(by("policy", frozen)),
+        ),
     ]
 }
 
@@ -287,6 +316,13 @@ pub fn sample() -> Numbers {
         },
         detected: BTreeMap::from([("leaked", 3)]),
         clears: BTreeMap::from([(("a\"b\\".to_owned(), "c\n".to_owned()), 1)]),
+        bad_records: 2,
+        policies: vec![lockwatch_core::policy::Numbers {
+            policy: "stale".into(),
+            frozen: true,
+            would: 4,
+            acts: BTreeMap::from([("cleared", 5)]),
+        }],
         resyncs: BTreeMap::from([("ring", 1)]),
         last_resync: Some(ago(3)),
         exact: true,

@@ -56,6 +56,27 @@ impl Serialize for Base64<'_> {
     }
 }
 
+/// The bytes that [`Base64`] has written; `None` if it did not write this.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for chunk in text.as_bytes().chunks(4) {
+        let padding = chunk.iter().rev().take_while(|c| **c == b'=').count();
+        let digits = chunk.len().checked_sub(padding).filter(|digits| chunk.len() == 4 && *digits >= 2)?;
+        let bits = chunk[..digits].iter().try_fold(0u32, |bits, c| Some(bits << 6 | u32::from(digit(*c)?)))?;
+        let bits = (bits << (6 * padding)).to_be_bytes();
+        bytes.extend_from_slice(&bits[1..digits]);
+    }
+    Some(bytes)
+}
+
 /// A value in its own words.
 pub(crate) struct Shown<T>(pub(crate) T);
 
@@ -86,6 +107,7 @@ mod tests {
         // The vectors of RFC 4648 section 10, and one that is not text.
         let check = |bytes: &[u8], expect: &str| {
             assert_eq!(serde_json::to_value(Base64(bytes)).unwrap(), expect);
+            assert_eq!(from_base64(expect).as_deref(), Some(bytes));
         };
         check(b"", "");
         check(b"f", "Zg==");
@@ -93,6 +115,9 @@ mod tests {
         check(b"foo", "Zm9v");
         check(b"foobar", "Zm9vYmFy");
         check(b"\xff\xfe\xfd\xfc", "//79/A==");
+        for other in ["Zg", "Zg=", "Z===", "====", "Z\u{e9}==", "Zm9v Zm9v", "Z=g="] {
+            assert_eq!(from_base64(other), None, "{other}");
+        }
     }
 
     #[test]

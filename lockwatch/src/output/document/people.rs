@@ -9,7 +9,10 @@ use lockwatch_core::{
 };
 use serde::Serialize;
 
-use super::parts::{At, Base64, RangeObject, lost};
+use super::{
+    memo::{Memo, Someone},
+    parts::{At, Base64, RangeObject, lost},
+};
 
 /// A process, as it stands in holders, waiters and events, and inside an acquirer.
 #[derive(Default, Serialize)]
@@ -55,7 +58,7 @@ impl<'a> ProcessObject<'a> {
 
 impl<'a> ProcessObject<'a> {
     /// All fields are `null` where there is none to name.
-    fn or_nobody(process: Option<&'a Process>) -> Self {
+    pub(super) fn or_nobody(process: Option<&'a Process>) -> Self {
         process.map_or_else(Self::default, Self::new)
     }
 }
@@ -63,7 +66,7 @@ impl<'a> ProcessObject<'a> {
 /// A process with its life and death.
 #[derive(Serialize)]
 pub(crate) struct Acquirer<'a> {
-    #[serde(flatten)]
+    #[serde(rename = "")]
     process: ProcessObject<'a>,
     state: &'static str,
     /// Why it is not known whether it lives.
@@ -148,8 +151,8 @@ impl<'a> ExitObject<'a> {
 
 #[derive(Serialize)]
 pub(crate) struct HolderObject<'a> {
-    #[serde(flatten)]
-    process: ProcessObject<'a>,
+    #[serde(rename = "")]
+    process: Someone<'a>,
     via: &'static str,
     fd: Option<u32>,
     cloexec: Option<bool>,
@@ -157,9 +160,9 @@ pub(crate) struct HolderObject<'a> {
 }
 
 impl<'a> HolderObject<'a> {
-    pub(crate) fn new(holder: &'a Holder) -> Self {
+    pub(crate) fn new(holder: &'a Holder, memo: Option<&'a Memo<'a>>) -> Self {
         Self {
-            process: ProcessObject::or_nobody(holder.process.as_deref()),
+            process: Someone(holder.process.as_deref(), memo),
             via: holder.via.name(),
             fd: holder.fd,
             cloexec: holder.cloexec,
@@ -170,8 +173,8 @@ impl<'a> HolderObject<'a> {
 
 #[derive(Serialize)]
 pub(crate) struct WaiterObject<'a> {
-    #[serde(flatten)]
-    process: ProcessObject<'a>,
+    #[serde(rename = "")]
+    process: Someone<'a>,
     mode: &'static str,
     range: RangeObject,
     since: Option<At>,
@@ -179,9 +182,9 @@ pub(crate) struct WaiterObject<'a> {
 }
 
 impl<'a> WaiterObject<'a> {
-    pub(crate) fn new(waiter: &'a Waiter) -> Self {
+    pub(crate) fn new(waiter: &'a Waiter, memo: Option<&'a Memo<'a>>) -> Self {
         Self {
-            process: ProcessObject::or_nobody(waiter.process.as_deref()),
+            process: Someone(waiter.process.as_deref(), memo),
             mode: waiter.mode.name(),
             range: RangeObject::new(waiter.range),
             since: waiter.since.map(At),

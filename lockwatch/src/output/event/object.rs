@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use lockwatch_core::{
     lock::{FileId, Kind, Mode, Range},
     observation::FileSeen,
+    policy::Decision,
     process::Origin,
     text::Text,
 };
@@ -26,6 +27,7 @@ pub(crate) struct Object<'a> {
     lost: Option<u64>,
     history: Option<Vec<MomentObject<'a>>>,
     group: Option<Group<'a>>,
+    policy: Option<PolicyObject<'a>>,
 }
 
 /// A control group.
@@ -59,6 +61,24 @@ enum AnyLock<'a> {
     Full(Box<LockObject<'a>>),
 }
 
+/// What a policy does or says.
+#[derive(Serialize)]
+struct PolicyObject<'a> {
+    name: &'a str,
+    decision: &'static str,
+    id: Option<&'a str>,
+    file: Option<&'a str>,
+    words: String,
+}
+
+impl<'a> PolicyObject<'a> {
+    fn new(decision: &'a Decision) -> Self {
+        let (lock, words) = (decision.lock(), decision.words());
+        let (id, file) = (lock.map(|lock| lock.id.0.as_str()), lock.map(|lock| lock.file.as_str()));
+        Self { name: decision.policy(), decision: decision.name(), id, file, words }
+    }
+}
+
 /// The line for an event.
 pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
     let (at, name) = (event.at(), event.name());
@@ -73,6 +93,7 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         lost: None,
         history: None,
         group: None,
+        policy: None,
     };
     match *event {
         Event::Lock { event, file, process, id, held_ns } => {
@@ -88,13 +109,14 @@ pub(crate) fn object<'a>(event: &Event<'a>) -> Object<'a> {
         Event::ProcessExit { process, .. } => object.process = Some(AnyProcess::Full(Box::new(Acquirer::new(process)))),
         Event::Orphaned { lock, history, .. } | Event::Hot { lock, history, .. } => {
             object.history = Some(history.iter().map(MomentObject::new).collect());
-            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
+            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock, None))));
             object.waited_ns = longest_wait(lock, at).map(nanos);
         }
         Event::Cleared { lock, .. } => {
-            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock))));
+            object.lock = Some(AnyLock::Full(Box::new(LockObject::new(lock, None))));
             object.held_ns = lock.acquired_at.map(|since| nanos(at.since(since)));
         }
+        Event::Policy { decision, .. } => object.policy = Some(PolicyObject::new(decision)),
         Event::Lost { count, .. } => object.lost = Some(count),
         Event::Throttled { cgroup, origin, left_out, .. } => {
             object.group = Some(Group::new(cgroup, origin));

@@ -71,7 +71,7 @@ pub(super) fn hostile() -> Report {
         let mut lock = fixture::hostile().locks.remove(0);
         lock.id.0 = format!("zzzz-000{i}");
         lock.file.inode = i as u64;
-        lock.file_seen = FileSeen { path: Some(Text::new(name)), ..FileSeen::default() };
+        lock.file_seen = Arc::new(FileSeen { path: Some(Text::new(name)), ..FileSeen::default() });
         for holder in &mut lock.holders {
             let comm = Some(Text::new(name));
             let other = lockwatch_core::process::Process { comm, ..process(500 + i as u32, "x") };

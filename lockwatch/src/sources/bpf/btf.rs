@@ -1,20 +1,27 @@
 //! Field offsets from BTF, the kernel's description of its own types.
 //!
 //! Only what a field's offset needs: structs, unions, and the names that lead to them. aya parses BTF too, but keeps
-//! members to itself; the other reader on crates.io is LGPL.
+//! members to itself, and it takes long and much memory; the other reader on crates.io is LGPL.
 //! Format: Documentation/bpf/btf.rst (6.18).
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
+use aya::Endianness;
+
+/// What a blob in this machine's byte order begins with.
+const MAGIC: u32 = 0xeb9f;
+const HEADER_BYTES: u32 = 24;
 
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FORWARD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNCTION: u32 = 12;
 const KIND_TYPE_TAG: u32 = 18;
 
 /// The types of one kernel.
@@ -50,7 +57,7 @@ impl Type {
             KIND_ARRAY => 12,
             KIND_STRUCT | KIND_UNION | 15 | 19 => n * 12,
             KIND_ENUM | 13 => n * 8,
-            2 | 7..=12 | 16 | 18 => 0,
+            2 | KIND_FORWARD..=KIND_FUNCTION | 16 | KIND_TYPE_TAG => 0,
             kind => bail!("btf type of unknown kind {kind}"),
         })
     }
@@ -69,7 +76,7 @@ impl<'a> Btf<'a> {
             let bytes = data.get(at..at + 4).context("btf ends early")?;
             Ok(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
         };
-        if word(0)? & 0xffff != 0xeb9f {
+        if word(0)? & 0xffff != MAGIC {
             bail!("not btf of this byte order");
         }
         let header = word(4)? as usize;
@@ -90,6 +97,40 @@ impl<'a> Btf<'a> {
             btf.types.push(ty);
         }
         Ok(btf)
+    }
+
+    /// What aya needs of these types: those that a program hangs on, iterators (`bpf_iter_*`) and typed tracepoints
+    /// (`btf_trace_*`). aya makes a value of each of the hundred thousand, so the others are left empty; a type's id is
+    /// its place, so they cannot be left out.
+    pub fn for_aya(&self) -> Result<aya::Btf> {
+        aya::Btf::parse(&self.anchors(), Endianness::default()).context("parse the kernel's BTF")
+    }
+
+    /// A blob with the same ids.
+    fn anchors(&self) -> Vec<u8> {
+        let mut strings = vec![0];
+        let mut types = Vec::with_capacity(self.types.len() * 3);
+        for ty in &self.types[1..] {
+            let prefix: &[u8] = match ty.kind() {
+                KIND_FUNCTION => b"bpf_iter_",
+                KIND_TYPEDEF => b"btf_trace_",
+                _ => b"",
+            };
+            let name = self
+                .word(ty.at)
+                .map_or(&[][..], |name| self.data.get(self.strings + name as usize..).unwrap_or_default());
+            if prefix.is_empty() || !name.starts_with(prefix) {
+                types.extend([0, KIND_FORWARD << 24, 0]);
+                continue;
+            }
+            types.extend([strings.len() as u32, ty.kind() << 24, 0]);
+            strings.extend(name_at(name, 0));
+            strings.push(0);
+        }
+        let (types_len, strings_len) = (types.len() as u32 * 4, strings.len() as u32);
+        let header = [1 << 16 | MAGIC, HEADER_BYTES, 0, types_len, types_len, strings_len];
+        let words = header.into_iter().chain(types);
+        words.flat_map(u32::to_ne_bytes).chain(strings).collect()
     }
 
     /// The byte offset of `path` ("c.flc_link") in a struct, looking into anonymous members; with an empty path, the
@@ -201,6 +242,27 @@ mod tests {
         check("d.y", None);
         check("", Some(20));
         assert_eq!(btf.offset("nobody", "a"), None);
+    }
+
+    #[test]
+    fn anchors_keep_their_places() {
+        // 1: typedef btf_trace_lock, 2: function bpf_iter_task, 3: function other.
+        let strings = b"\0btf_trace_lock\0bpf_iter_task\0other\0";
+        let (trace, iterator, other) = (1, 16, 30);
+        let types =
+            [[trace, KIND_TYPEDEF << 24, 9], [iterator, KIND_FUNCTION << 24 | 1, 9], [other, KIND_FUNCTION << 24, 9]];
+        let header = [1 << 16 | MAGIC, HEADER_BYTES, 0, 36, 36, strings.len() as u32];
+        let words = header.into_iter().chain(types.into_iter().flatten());
+        let blob: Vec<u8> = words.flat_map(u32::to_ne_bytes).chain(strings.iter().copied()).collect();
+        let btf = Btf::parse(&blob).unwrap();
+        assert!(btf.for_aya().is_ok());
+        let anchors = btf.anchors();
+        let anchors = Btf::parse(&anchors).unwrap();
+        let name = |ty: &Type| name_at(anchors.data, anchors.strings + anchors.word(ty.at).unwrap() as usize);
+        let found: Vec<_> = anchors.types[1..].iter().map(|ty| (ty.kind(), name(ty))).collect();
+        let expect: [(_, &[u8]); 3] =
+            [(KIND_TYPEDEF, b"btf_trace_lock"), (KIND_FUNCTION, b"bpf_iter_task"), (KIND_FORWARD, b"")];
+        assert_eq!(found, expect);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Every descriptor of a file that carries locks: the `iter/task_file` program, read to its end.
 
 use std::{
+    borrow::Cow,
     collections::hash_map::Entry,
     io::{ErrorKind, Read},
+    iter, slice,
 };
 
 use anyhow::{Context, Result, bail};
@@ -30,10 +32,11 @@ type Owner = (u64, u64, u32);
 pub struct Table {
     /// All of them.
     fds: Vec<FdRecord>,
-    /// By what may own locks, sorted: a map of lists would allocate for each of them.
-    by_owner: Vec<(Owner, usize)>,
-    /// Where in that list each owner begins.
-    first: HashMap<Owner, usize>,
+    /// The last descriptor of each that may own locks.
+    last: HashMap<Owner, usize>,
+    /// For each descriptor the one before of the same description, and of the same table and file: a map of lists would
+    /// allocate for each of them.
+    before: Vec<[Option<usize>; 2]>,
     /// A name for each file, by inode and device.
     pub names: HashMap<(u64, u32), Name>,
     /// More names of the same files: of other links, of other mount namespaces.
@@ -70,6 +73,11 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Iter> {
     Ok(ebpf.program_mut("fds").context("program fds")?.try_into()?)
 }
 
+/// Of which locks a descriptor may be a holder.
+fn owners(fd: &FdRecord) -> [Owner; 2] {
+    [(fd.file, 0, 0), (fd.files, fd.inode, fd.device)]
+}
+
 impl Table {
     fn parse(mut bytes: &[u8]) -> Result<Self> {
         let mut table = Self::default();
@@ -77,29 +85,27 @@ impl Table {
             let record = FdRecord::read(bytes).context("short descriptor record")?;
             let end = size_of::<FdRecord>() + record.path_len as usize;
             let Some(path) = bytes.get(size_of::<FdRecord>()..end) else { bail!("short path in a descriptor record") };
-            let index = table.fds.len();
-            table.fds.push(record);
-            table.by_owner.push(((record.file, 0, 0), index));
-            table.by_owner.push(((record.files, record.inode, record.device), index));
-            if let Some(exe) = exe_file(record.exe_inode, record.exe_device) {
+            // A process's descriptors come one after another.
+            if table.fds.last().is_none_or(|before| before.process != record.process)
+                && let Some(exe) = exe_file(record.exe_inode, record.exe_device)
+            {
                 table.executables.insert(record.process, exe);
             }
+            let index = table.fds.len();
+            table.fds.push(record);
+            table.before.push(owners(&record).map(|owner| table.last.insert(owner, index)));
             if !path.is_empty() {
                 table.note(&record, path);
             }
             bytes = &bytes[end..];
-        }
-        table.by_owner.sort_unstable();
-        table.first.reserve(table.by_owner.len());
-        for (place, (owner, _)) in table.by_owner.iter().enumerate() {
-            table.first.entry(*owner).or_insert(place);
         }
         Ok(table)
     }
 
     fn note(&mut self, record: &FdRecord, path: &[u8]) {
         let (file, pid) = ((record.inode, record.device), record.process.pid);
-        let name = || Name { text: Text::new(path), pid };
+        let directory = (record.directory != 0).then_some(record.directory);
+        let name = || Name { text: Text::new(path), pid, directory };
         match self.names.entry(file) {
             Entry::Vacant(entry) => drop(entry.insert(name())),
             Entry::Occupied(first) if first.get().text.as_bytes() != path => {
@@ -113,9 +119,12 @@ impl Table {
     }
 
     /// What the kernel calls a file, by inode and device.
-    pub fn names_of(&self, file: (u64, u32)) -> Vec<Name> {
-        let others = self.other_names.get(&file).into_iter().flatten();
-        self.names.get(&file).into_iter().chain(others).cloned().collect()
+    pub fn names_of(&self, file: (u64, u32)) -> Cow<'_, [Name]> {
+        let Some(first) = self.names.get(&file) else { return Cow::default() };
+        match self.other_names.get(&file) {
+            None => Cow::Borrowed(slice::from_ref(first)),
+            Some(others) => [slice::from_ref(first), others].concat().into(),
+        }
     }
 
     /// Every descriptor.
@@ -126,13 +135,12 @@ impl Table {
     /// Who keeps a lock alive: the descriptors of its description itself, or for POSIX those in the owning table that
     /// lead to its file. Of a description that was closed since the walk, another file's may have the address.
     pub fn holders_of<'a>(&'a self, lock: &'a WalkRecord) -> impl Iterator<Item = &'a FdRecord> + Clone {
-        let owner = match lock.lock.kind {
-            kind::POSIX => (lock.lock.owner, lock.lock.inode, lock.lock.device),
-            _ => (lock.file, 0, 0),
+        let (owner, which) = match lock.lock.kind {
+            kind::POSIX => ((lock.lock.owner, lock.lock.inode, lock.lock.device), 1),
+            _ => ((lock.file, 0, 0), 0),
         };
-        let from = self.first.get(&owner).copied().unwrap_or(self.by_owner.len());
-        let found = self.by_owner[from..].iter().take_while(move |(other, _)| *other == owner);
+        let found = iter::successors(self.last.get(&owner).copied(), move |index| self.before[*index][which]);
         let of_its_file = |fd: &&FdRecord| (fd.inode, fd.device) == (lock.lock.inode, lock.lock.device);
-        found.map(|(_, index)| &self.fds[*index]).filter(of_its_file)
+        found.map(|index| &self.fds[index]).filter(of_its_file)
     }
 }

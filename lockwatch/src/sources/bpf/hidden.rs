@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, Endianness,
+    Btf, Ebpf,
     maps::{Array, HashMap as BpfMap, MapData, RingBuf},
     programs::{Iter, ProgramError},
 };
@@ -94,7 +94,7 @@ impl Search {
         }
         let btf = match self.types.take() {
             Some(types) => types,
-            None => Btf::parse(&btf::of_kernel()?, Endianness::default()).context("parse the kernel's BTF")?,
+            None => btf::Btf::parse(&btf::of_kernel()?)?.for_aya()?,
         };
         let mut load = |name: &str, target: &str| {
             let loaded = program(ebpf, name).and_then(|program| Ok(program.load(target, &btf)?));
@@ -104,6 +104,14 @@ impl Search {
         self.mappings = Some(load("hidden_mappings", "task_vma"));
         self.wanted = Some(BpfMap::try_from(ebpf.take_map("WANTED").context("map WANTED")?)?);
         Ok(())
+    }
+
+    /// Loads all that a search may take, for one who soon gives up the right to. What cannot be loaded is told by each
+    /// search.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) {
+        for error in [self.load(ebpf).err(), names::load(&mut self.named, ebpf).err()].into_iter().flatten() {
+            log::info!("{error:#}");
+        }
     }
 
     /// Why a search on this kernel cannot be complete; empty if it can.
@@ -256,7 +264,7 @@ impl Found {
     pub fn name_of(&self, file: u64) -> Option<Name> {
         let keeper = self.keepers.get(&file).and_then(|kept| kept.first());
         let pid = keeper.map_or_else(std::process::id, |kept| kept.record.process.pid);
-        Some(Name { text: self.names.get(&file)?.clone(), pid })
+        Some(Name { text: self.names.get(&file)?.clone(), pid, directory: None })
     }
 
     /// What keeps this open file, with the key of the process.

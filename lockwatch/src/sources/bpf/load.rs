@@ -177,11 +177,11 @@ static PROBES: [Probe; 13] = [
 
 /// Loads the object: maps, and the offsets that the kernel's BTF tells. Programs are loaded one by one as they are
 /// needed. Says also which of the fields that lockwatch can do without are missing.
-pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &[u8]) -> Result<(Ebpf, Vec<&'static str>)> {
+pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &Btf) -> Result<(Ebpf, Vec<&'static str>)> {
     if !built() {
         bail!("this lockwatch was built without eBPF");
     }
-    let layout = resolve(&Btf::parse(btf)?)?;
+    let layout = resolve(btf)?;
     let missing = layout.missing().collect();
     let mode = match purpose {
         Purpose::Trace if !remote::mounts().is_empty() => mode::TRACE | mode::REMOTE,
@@ -232,7 +232,7 @@ fn resolve(btf: &Btf) -> Result<Layout> {
         (None, "file_lease") => btf.offset("file_lock", path), // before 6.9 a lease was a lock like others
         (found, _) => found,
     });
-    let optional = ["task_last_arrival", "lease_break_time", "lease_downgrade_time"];
+    let optional = ["task_last_arrival", "lease_break_time", "lease_downgrade_time", "d_inode", "d_flags"];
     let is_optional = |name: &str| optional.contains(&name) || hidden::is_optional(name);
     let missing: Vec<_> = layout.missing().filter(|name| !is_optional(name)).collect();
     if !missing.is_empty() {

@@ -41,8 +41,8 @@ impl<'a> People<'a> {
     }
 
     /// Somebody has been named. Returns what the kernel-side table knows.
-    pub(super) fn meet(&mut self, process: &ProcessKey) -> Option<ProcessValue> {
-        *self.met.entry(*process).or_insert_with(|| (self.known)(process))
+    pub(super) fn meet(&mut self, process: &ProcessKey) -> Option<&ProcessValue> {
+        self.met.entry(*process).or_insert_with(|| (self.known)(process)).as_ref()
     }
 
     /// Which file table a process has.
@@ -52,7 +52,7 @@ impl<'a> People<'a> {
 
     /// The ancestors of an acquirer as they were when it took its lock, if somebody watched; they are met too.
     pub(super) fn ancestors(&mut self, process: &ProcessKey) -> Vec<ProcessId> {
-        let Some(value) = self.meet(process) else { return Vec::new() };
+        let Some(value) = self.meet(process).copied() else { return Vec::new() };
         let mut ancestors = Vec::with_capacity(ANCESTORS);
         for ancestor in value.ancestors.iter().take_while(|ancestor| ancestor.pid != 0) {
             self.meet(ancestor);

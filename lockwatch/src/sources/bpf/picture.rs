@@ -1,9 +1,10 @@
 //! From what the walk and the iterator have met to a picture.
 
-use std::{collections::HashMap, path::Path};
+use std::{path::Path, sync::Arc};
 
 use lockwatch_common::{FdRecord, ProcessKey, WalkRecord, fl, kind};
 use lockwatch_core::{
+    hash::Map,
     lock::{Breaking, FileId, Kind, Mode, OwnerKey, Range},
     observation::{Census, FileSeen, HolderSeen, LockSeen, Picture, Via, WaitSeen},
     process::{Process, ProcessId},
@@ -52,14 +53,16 @@ pub fn assemble(walked: Walked, fds: &Table, found: &Found, known: &Known, clock
     let mut people = People::new(known);
     let mut locks = Vec::with_capacity(walked.locks().count());
     let mut waits = Vec::new();
-    let mut files = HashMap::new();
+    let mut files: Map<FileId, Arc<FileSeen>> = Map::default();
     let mut places = Places::new(proc_root);
     for record in &walked.records {
         let file = file_id(&record.lock);
         files.entry(file).or_insert_with(|| {
             let mut names = fds.names_of((record.lock.inode, record.lock.device));
-            names.extend(found.name_of(record.file));
-            places.settle(file, &names)
+            if let Some(name) = found.name_of(record.file) {
+                names.to_mut().push(name);
+            }
+            Arc::new(places.settle(file, &names))
         });
         if record.depth == 0 {
             locks.push(lock(record, fds, found, clock, &mut people));
@@ -86,21 +89,22 @@ fn lock(record: &WalkRecord, fds: &Table, found: &Found, clock: &Clock, people: 
     let taker = acquirer.and_then(|_| people.meet(&ProcessKey { pid: record.pid, ..record.process }));
     let is_dead = taker.is_some_and(|taker| taker.died_ns != 0);
     let descriptors = fds.holders_of(record);
-    for fd in descriptors.clone() {
+    // Most locks have one holder: room for four, a vector's first growth, would be mostly air.
+    let mut holders = Vec::with_capacity(descriptors.clone().count());
+    for fd in descriptors {
         people.meet(&fd.process);
         if is_dead {
             people.note_table(&fd.process, fd.files);
         }
+        holders.push(HolderSeen {
+            process: Some(process_id(&fd.process)),
+            via: Via::Fd,
+            fd: Some(fd.fd),
+            cloexec: Some(fd.cloexec != 0),
+            opened: Some(fd.opened != 0),
+            detail: None,
+        });
     }
-    let holder = |fd: &FdRecord| HolderSeen {
-        process: Some(process_id(&fd.process)),
-        via: Via::Fd,
-        fd: Some(fd.fd),
-        cloexec: Some(fd.cloexec != 0),
-        opened: Some(fd.opened != 0),
-        detail: None,
-    };
-    let mut holders: Vec<HolderSeen> = descriptors.map(holder).collect();
     if record.lock.kind != kind::POSIX {
         for (process, holder) in found.holders_of(record.file) {
             people.meet(&process);
@@ -170,11 +174,11 @@ fn name_sharers(locks: &mut [LockSeen], census: &Census) {
 }
 
 /// The text of files whose lock has outlived its acquirer: a pid file names its owner.
-fn add_texts(locks: &[LockSeen], files: &mut HashMap<FileId, FileSeen>, census: &Census) {
+fn add_texts(locks: &[LockSeen], files: &mut Map<FileId, Arc<FileSeen>>, census: &Census) {
     for lock in locks.iter().filter(|lock| !is_alive(lock, census)) {
         let Some(seen) = files.get_mut(&lock.file).filter(|seen| seen.text.is_none()) else { continue };
         let fs = seen.fs.clone();
         let text = |holder: &HolderSeen| peek::first_bytes(holder.process?.pid, holder.fd?, lock.file, fs.as_ref());
-        seen.text = lock.holders.iter().find_map(text);
+        Arc::make_mut(seen).text = lock.holders.iter().find_map(text);
     }
 }

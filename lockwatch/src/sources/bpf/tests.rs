@@ -9,6 +9,8 @@ use std::{
 use lockwatch_core::lock::Kind;
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, flock, memfd_create};
 
+use std::thread;
+
 use super::{
     load::Way,
     stats::{Histogram, TableUse},

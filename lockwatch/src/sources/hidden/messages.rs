@@ -89,8 +89,11 @@ impl Messages {
         for (duplicate, info) in peeked.files {
             let at = Descriptor { task: std::process::id(), fd: duplicate.as_raw_fd().unsigned_abs() };
             let link = std::fs::read_link(format!("/proc/thread-self/fd/{}", duplicate.as_raw_fd()));
-            let name =
-                link.ok().map(|link| Name { text: Text::new(link.as_os_str().as_encoded_bytes()), pid: queue.pid });
+            let name = link.ok().map(|link| Name {
+                text: Text::new(link.as_os_str().as_encoded_bytes()),
+                pid: queue.pid,
+                directory: None,
+            });
             self.names.extend(info.locks.first().and_then(|line| line.file).zip(name));
             for receiver in receivers {
                 let locks = info.locks.iter().filter(|line| line.file.is_some_and(|file| wanted.contains(&file)));

@@ -22,11 +22,7 @@ pub fn of(
     ring: &mut RingBuf<MapData>,
     files: impl Iterator<Item = u64>,
 ) -> Result<Vec<(u64, Text)>> {
-    if named.is_none() {
-        let map = ebpf.take_map("NAMED").context("map NAMED")?;
-        program(ebpf)?.load()?;
-        *named = Some(Array::try_from(map)?);
-    }
+    load(named, ebpf)?;
     let (Some(named), program) = (named, program(ebpf)?) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for file in files.take(MOST) {
@@ -39,6 +35,16 @@ pub fn of(
         found.extend(path(&steps).map(|path| (file, path)));
     }
     Ok(found)
+}
+
+/// Loads the program, once, and takes its map.
+pub fn load(named: &mut Option<Array<MapData, u64>>, ebpf: &mut Ebpf) -> Result<()> {
+    if named.is_none() {
+        let map = ebpf.take_map("NAMED").context("map NAMED")?;
+        program(ebpf)?.load()?;
+        *named = Some(Array::try_from(map)?);
+    }
+    Ok(())
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint> {

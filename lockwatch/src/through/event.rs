@@ -1,0 +1,231 @@
+//! What happens, as the agent tells it (schema lockwatch.event/1), read back.
+
+use std::{io::Cursor, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use lockwatch_core::{
+    lock::{Kind, OwnerKey},
+    observation::{FileSeen, LockEvent, LockEventKind},
+    process::{Process, ProcessId},
+    time::Timestamp,
+};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Chain, Lines},
+    net::UnixStream,
+    time::timeout,
+};
+
+use super::{
+    connection::Connection,
+    lock::{Bytes, File, mode},
+    person::Person,
+    words::{time, word},
+};
+
+/// How long an agent may be silent: it says every 15 s that it is there.
+const SILENCE: Duration = Duration::from_secs(40);
+
+/// Events on their way.
+#[derive(Debug)]
+pub struct Feed(Lines<BufReader<Chain<Cursor<Vec<u8>>, UnixStream>>>);
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Told {
+    /// A lock operation.
+    Lock {
+        /// What; whose lock it is, is not known.
+        event: Box<LockEvent>,
+        /// What is known of the file.
+        file: FileSeen,
+        /// For a release: how long it was held, in nanoseconds.
+        held_ns: Option<u64>,
+    },
+    /// A process that had to do with locks is gone.
+    Exit {
+        /// When.
+        at: Timestamp,
+        /// Who, and how.
+        process: Arc<Process>,
+    },
+    /// Some were lost.
+    Lost {
+        /// When it was noticed.
+        at: Timestamp,
+        /// How many.
+        count: u64,
+    },
+}
+
+#[derive(Deserialize)]
+struct Line {
+    schema: String,
+    at: String,
+    event: String,
+    lock: Option<Short>,
+    process: Option<Person>,
+    waited_ns: Option<u64>,
+    held_ns: Option<u64>,
+    lost: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Short {
+    kind: String,
+    mode: String,
+    range: Bytes,
+    file: File,
+    #[serde(default)]
+    remote: bool,
+}
+
+impl Feed {
+    /// Those that come with this answer. Must be called within a runtime that has its drivers on.
+    ///
+    /// # Errors
+    ///
+    /// The socket is of no use to the runtime.
+    pub fn open(answer: Connection) -> Result<Self> {
+        let (read, stream) = answer.into_parts();
+        stream.set_nonblocking(true).context("make the socket ready")?;
+        let stream = UnixStream::from_std(stream).context("make the socket ready")?;
+        Ok(Self(BufReader::new(Cursor::new(read).chain(stream)).lines()))
+    }
+
+    /// The next. Whoever stops waiting misses nothing.
+    ///
+    /// # Errors
+    ///
+    /// The agent has ended, hangs, or speaks of what we do not know.
+    pub async fn next(&mut self) -> Result<Told> {
+        loop {
+            let line = match timeout(SILENCE, self.0.next_line()).await {
+                Ok(line) => line?.context("it has ended")?,
+                Err(_) => bail!("it said nothing for {} s", SILENCE.as_secs()),
+            };
+            // An empty line says that it is there.
+            if !line.is_empty()
+                && let Some(told) = read(&line)?
+            {
+                return Ok(told);
+            }
+        }
+    }
+}
+
+/// `None` for what is no operation: changes of state, the first line.
+fn read(line: &str) -> Result<Option<Told>> {
+    let line: Line = serde_json::from_str(line).context("understand what it tells")?;
+    ensure!(line.schema == "lockwatch.event/1", "it speaks {:?}, of which I know nothing", line.schema);
+    let at = time(&line.at)?;
+    Ok(match line.event.as_str() {
+        "watching" | "orphaned" | "hot" | "cleared" | "all_clear" => None,
+        "lost" => Some(Told::Lost { at, count: line.lost.unwrap_or(0) }),
+        "process_exit" => {
+            let process = line.process.map(Person::read).transpose()?.flatten();
+            Some(Told::Exit { at, process: process.context("an exit of nobody")? })
+        }
+        what => {
+            let what = word(&LockEventKind::ALL, LockEventKind::name, what)?;
+            let lock = line.lock.context("an operation without a lock")?;
+            let who = line.process.map(Person::read).transpose()?.flatten().context("an operation of nobody")?;
+            let (file, seen) = lock.file.read()?;
+            let event = LockEvent {
+                at,
+                what,
+                file,
+                kind: word(&Kind::ALL, Kind::name, &lock.kind)?,
+                mode: mode(&lock.mode)?,
+                range: lock.range.into(),
+                owner: OwnerKey(0),
+                process: ProcessId { start: None, ..who.id },
+                comm: who.comm.clone().unwrap_or_default(),
+                remote: lock.remote,
+                waited_ns: line.waited_ns,
+            };
+            Some(Told::Lock { event: Box::new(event), file: seen, held_ns: line.held_ns })
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lockwatch_core::{
+        lock::{Device, FileId, Mode, Range},
+        process::Exit,
+        text::Text,
+    };
+
+    use super::*;
+    use crate::{
+        fixture::{self, NOW},
+        output::event::{Event, object},
+    };
+
+    #[test]
+    fn operations_are_read_back() {
+        let check = |event: &Event<'_>| {
+            let line = object(event);
+            let again = match read(&line).unwrap() {
+                Some(Told::Lock { event, file, held_ns }) => {
+                    object(&Event::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns })
+                }
+                Some(Told::Exit { at, process }) => object(&Event::ProcessExit { at, process: &process }),
+                Some(Told::Lost { at, count }) => object(&Event::Lost { at, count }),
+                None => panic!("{line}"),
+            };
+            assert_eq!(again, line);
+        };
+        let hostile = fixture::hostile();
+        for (n, what) in (0..).zip(LockEventKind::ALL) {
+            let event = LockEvent {
+                at: NOW,
+                what,
+                file: FileId { device: Device { major: 254, minor: 0 }, inode: 42 },
+                kind: Kind::Posix,
+                mode: Mode::Write,
+                range: Range { start: 0, end: Some(9) },
+                owner: OwnerKey(1),
+                process: ProcessId { pid: 4711, start: None },
+                comm: Text::new(b"lock\xffer\n"),
+                remote: n == 0,
+                waited_ns: (n > 2).then_some(n),
+            };
+            let file = Some(&*hostile.locks[0].file_seen).filter(|_| n > 0);
+            check(&Event::Lock { event: &event, file, process: None, id: None, held_ns: (n == 5).then_some(7) });
+        }
+        check(&Event::ProcessExit { at: NOW, process: &fixture::dead(4711, "locker", Some(Exit::Code(3))) });
+        check(&Event::ProcessExit { at: NOW, process: &fixture::dead(4711, "locker", None) });
+        check(&Event::Lost { at: NOW, count: 17 });
+    }
+
+    #[test]
+    fn changes_of_state_are_no_operations() {
+        let ghost = fixture::ghost();
+        for event in [
+            Event::Watching { at: NOW, locks: 1, orphaned: 0, hot: 0 },
+            Event::Orphaned { at: NOW, lock: &ghost, history: &[] },
+            Event::Cleared { at: NOW, lock: &ghost },
+            Event::AllClear { at: NOW },
+        ] {
+            assert!(read(&object(&event)).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_here_is_an_error() {
+        let line = |schema: &str, event: &str| {
+            format!(r#"{{"schema":"{schema}","at":"2026-11-22T03:12:07Z","event":"{event}","lock":null}}"#)
+        };
+        let check = |line: &str, says: &str| {
+            let error = format!("{:#}", read(line).unwrap_err());
+            assert!(error.contains(says), "{error}");
+        };
+        check(&line("lockwatch.event/2", "lost"), "lockwatch.event/2");
+        check(&line("lockwatch.event/1", "stolen"), "\"stolen\", of which I know nothing");
+        check(&line("lockwatch.event/1", "acquired"), "an operation without a lock");
+        check("{", "understand what it tells");
+        assert!(matches!(read(&line("lockwatch.event/1", "lost")), Ok(Some(Told::Lost { count: 0, .. }))));
+    }
+}
