@@ -58,7 +58,7 @@ impl Prometheus {
             "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
              scrape_configs: [{{ job_name: lockwatch, static_configs: [{{ targets: ['{target}'] }}] }}]\n"
         );
-        fs::write(&config, text).unwrap();
+        fs::write(&config, text).unwrap_or_else(|e| panic!("write {}: {e}", config.display()));
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", scene.path("tsdb").display()))
@@ -66,7 +66,7 @@ impl Prometheus {
             .arg("--log.level=error")
             .stdout(Stdio::null())
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|e| panic!("start prometheus: {e}"));
         let server = Self { address, _process: Process::of_child(child) };
         until("Prometheus listens", || TcpStream::connect(address).ok().map(drop));
         server

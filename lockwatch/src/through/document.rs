@@ -152,7 +152,7 @@ mod tests {
         let mut odd = vec![odd(), odd()];
         odd[1].acquirer = Some(Arc::new(unknown));
         odd[1].breaking = Some(Breaking { to: None, deadline: None });
-        odd[1].file_seen.deleted = false;
+        Arc::make_mut(&mut odd[1].file_seen).deleted = false;
         vec![
             fixture::report(),
             fixture::hostile(),
