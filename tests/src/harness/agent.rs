@@ -87,6 +87,13 @@ impl HostAgent {
         self.place.address
     }
 
+    /// Forgets all notices so far: an agent waits for a service manager that does not listen.
+    pub fn forget_notices(&self) {
+        let _ = self.notices.set_nonblocking(true);
+        while self.notices.recv(&mut [0; 1]).is_ok() {}
+        let _ = self.notices.set_nonblocking(false);
+    }
+
     /// Waits for a notice to the service manager that has this in it, and returns it; forgets those before.
     ///
     /// # Panics
@@ -107,7 +114,11 @@ impl HostAgent {
 }
 
 /// A port of the loopback that was free a moment ago.
-fn free_port() -> SocketAddr {
+///
+/// # Panics
+///
+/// When there is none.
+pub fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("find a free port: {e}"));
     listener.local_addr().unwrap_or_else(|e| panic!("ask for the port: {e}"))
 }
