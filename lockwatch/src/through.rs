@@ -55,6 +55,6 @@ fn ask<T>(request: &Request, question: impl FnOnce(&Path) -> Result<T>) -> Optio
 
 fn locks(socket: &Path) -> Result<Report> {
     let mut text = Vec::new();
-    Connection::open(socket, "/api/v1/locks")?.read_to_end(&mut text).context("it ended in the middle")?;
+    Connection::open(socket, "/api/v1/locks")?.read_to_end(&mut text).context("read its answer")?;
     document::read(&text)
 }

@@ -6,6 +6,7 @@ pub(crate) mod case;
 pub(crate) mod control_group;
 pub(crate) mod door;
 pub(crate) mod echo;
+pub(crate) mod http;
 pub(crate) mod left_out;
 pub(crate) mod lines;
 pub(crate) mod locker;

@@ -19,12 +19,13 @@ pub mod soak;
 pub mod sys;
 
 pub use harness::{
-    agent::HostAgent,
+    agent::{HostAgent, free_port},
     bpf_objects::{BpfObject, bpf_objects},
     case::{case_of, keeper, person},
     control_group::{ControlGroup, Hierarchy},
     door::{Caller, Door, User},
     echo::Echo,
+    http::{Answer, ask_tcp, ask_unix, connect_unix},
     left_out::{
         left_out, needs_bpf, needs_loop, needs_program, needs_root, numbers_have_wrapped, sources, sources_that_see_all,
     },

@@ -114,7 +114,11 @@ impl HostAgent {
 }
 
 /// A port of the loopback that was free a moment ago.
-fn free_port() -> SocketAddr {
+///
+/// # Panics
+///
+/// When there is none.
+pub fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("find a free port: {e}"));
     listener.local_addr().unwrap_or_else(|e| panic!("ask for the port: {e}"))
 }

@@ -1,11 +1,8 @@
 //! What an agent tells Prometheus.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::net::SocketAddr;
 
-use super::until::PATIENCE;
+use super::http::ask_tcp;
 
 /// One scrape.
 #[derive(Debug)]
@@ -20,15 +17,9 @@ impl Metrics {
     ///
     /// When there is no answer.
     pub fn of(address: SocketAddr) -> Self {
-        let scrape = || {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            std::io::Result::Ok(text)
-        };
-        Self { text: scrape().unwrap_or_else(|e| panic!("scrape {address}: {e}")) }
+        let answer = ask_tcp(address, "GET /metrics", &[]);
+        assert_eq!(answer.status, 200, "scrape {address}: {}", answer.body);
+        Self { text: answer.body }
     }
 
     /// All series of a metric together.

@@ -63,7 +63,7 @@ pub async fn answer<B>(house: &Arc<House>, way: Way, request: &Request<B>) -> Re
     }
     match path {
         "/metrics" => metrics(house, request).await,
-        "/healthz" => healthz(&house.door),
+        "/healthz" => healthz(house.door.pulse.silent_for()),
         "/readyz" => readyz(&house.door),
         "/api/v1/locks" => locks(house).await,
         "/api/v1/events" => events::answer(house, request).await,
@@ -71,8 +71,7 @@ pub async fn answer<B>(house: &Arc<House>, way: Way, request: &Request<B>) -> Re
     }
 }
 
-fn healthz(door: &Door) -> Response<Content> {
-    let silent = door.pulse.silent_for();
+fn healthz(silent: Duration) -> Response<Content> {
     if silent < HANGS_AFTER {
         return words(StatusCode::OK, "ok");
     }
@@ -82,7 +81,7 @@ fn healthz(door: &Door) -> Response<Content> {
 
 fn readyz(door: &Door) -> Response<Content> {
     match door.pulse.is_ready() {
-        true => healthz(door),
+        true => healthz(door.pulse.silent_for()),
         false => words(StatusCode::SERVICE_UNAVAILABLE, "the first picture is not complete yet"),
     }
 }
@@ -127,5 +126,21 @@ pub async fn ask<T>(
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err("the agent is ending".into()),
         Err(_) => Err(format!("the engine did not answer within {} s", within.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_hangs_is_not_healthy() {
+        let check = |seconds, expect: StatusCode| {
+            assert_eq!(healthz(Duration::from_secs(seconds)).status(), expect, "{seconds}");
+        };
+        check(0, StatusCode::OK);
+        check(9, StatusCode::OK);
+        check(10, StatusCode::SERVICE_UNAVAILABLE);
+        check(1000, StatusCode::SERVICE_UNAVAILABLE);
     }
 }
