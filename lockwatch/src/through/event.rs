@@ -7,6 +7,7 @@ use lockwatch_core::{
     lock::{Kind, OwnerKey},
     observation::{FileSeen, LockEvent, LockEventKind},
     process::{Process, ProcessId},
+    report::LockReport,
     time::Timestamp,
 };
 use serde::Deserialize;
@@ -18,10 +19,11 @@ use tokio::{
 
 use super::{
     connection::Connection,
-    lock::{Bytes, File, mode},
-    person::Person,
+    lock::{Bytes, File, Lock, mode},
+    person::{Happened, Person},
     words::{time, word},
 };
+use crate::alarms::Change;
 
 /// How long an agent may be silent: it says every 15 s that it is there.
 const SILENCE: Duration = Duration::from_secs(40);
@@ -49,6 +51,13 @@ pub enum Told {
         /// Who, and how.
         process: Arc<Process>,
     },
+    /// A change of state.
+    Change {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        change: Box<Change>,
+    },
     /// Some were lost.
     Lost {
         /// When it was noticed.
@@ -58,11 +67,24 @@ pub enum Told {
     },
 }
 
+/// What every line has.
 #[derive(Deserialize)]
-struct Line {
+struct Head {
     schema: String,
     at: String,
     event: String,
+}
+
+/// What a change of state has besides.
+#[derive(Deserialize)]
+struct OfState {
+    lock: Option<Lock>,
+    history: Option<Vec<Happened>>,
+}
+
+/// What all others have.
+#[derive(Deserialize)]
+struct Line {
     lock: Option<Short>,
     process: Option<Person>,
     waited_ns: Option<u64>,
@@ -114,39 +136,60 @@ impl Feed {
     }
 }
 
-/// `None` for what is no operation: changes of state, the first line.
-fn read(line: &str) -> Result<Option<Told>> {
-    let line: Line = serde_json::from_str(line).context("understand what it tells")?;
-    ensure!(line.schema == "lockwatch.event/1", "it speaks {:?}, of which I know nothing", line.schema);
-    let at = time(&line.at)?;
-    Ok(match line.event.as_str() {
-        "watching" | "orphaned" | "hot" | "cleared" | "all_clear" => None,
-        "lost" => Some(Told::Lost { at, count: line.lost.unwrap_or(0) }),
-        "process_exit" => {
-            let process = line.process.map(Person::read).transpose()?.flatten();
-            Some(Told::Exit { at, process: process.context("an exit of nobody")? })
+/// `None` for the first line, that it watches.
+fn read(text: &str) -> Result<Option<Told>> {
+    let head: Head = parse(text)?;
+    ensure!(head.schema == "lockwatch.event/1", "it speaks {:?}, of which I know nothing", head.schema);
+    let at = time(&head.at)?;
+    let change = |of: fn(LockReport) -> Change| {
+        let line: OfState = parse(text)?;
+        let mut lock = line.lock.context("a change without a lock")?.read()?;
+        let history = (0..).zip(line.history.into_iter().flatten());
+        lock.history = history.map(|(n, happened)| happened.read(n)).collect::<Result<_>>()?;
+        Ok(Some(Told::Change { at, change: Box::new(of(lock)) }))
+    };
+    match head.event.as_str() {
+        "watching" => Ok(None),
+        "orphaned" => change(Change::Orphaned),
+        "hot" => change(Change::Hot),
+        "cleared" => change(Change::Cleared),
+        "all_clear" => Ok(Some(Told::Change { at, change: Box::new(Change::AllClear) })),
+        event => parse::<Line>(text)?.read(at, event).map(Some),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
+    serde_json::from_str(text).context("understand what it tells")
+}
+
+impl Line {
+    fn read(self, at: Timestamp, event: &str) -> Result<Told> {
+        let process = self.process.map(Person::read).transpose()?.flatten();
+        match event {
+            "lost" => Ok(Told::Lost { at, count: self.lost.unwrap_or(0) }),
+            "process_exit" => Ok(Told::Exit { at, process: process.context("an exit of nobody")? }),
+            what => {
+                let what = word(&LockEventKind::ALL, LockEventKind::name, what)?;
+                let lock = self.lock.context("an operation without a lock")?;
+                let who = process.context("an operation of nobody")?;
+                let (file, seen) = lock.file.read()?;
+                let event = LockEvent {
+                    at,
+                    what,
+                    file,
+                    kind: word(&Kind::ALL, Kind::name, &lock.kind)?,
+                    mode: mode(&lock.mode)?,
+                    range: lock.range.into(),
+                    owner: OwnerKey(0),
+                    process: ProcessId { start: None, ..who.id },
+                    comm: who.comm.clone().unwrap_or_default(),
+                    remote: lock.remote,
+                    waited_ns: self.waited_ns,
+                };
+                Ok(Told::Lock { event: Box::new(event), file: seen, held_ns: self.held_ns })
+            }
         }
-        what => {
-            let what = word(&LockEventKind::ALL, LockEventKind::name, what)?;
-            let lock = line.lock.context("an operation without a lock")?;
-            let who = line.process.map(Person::read).transpose()?.flatten().context("an operation of nobody")?;
-            let (file, seen) = lock.file.read()?;
-            let event = LockEvent {
-                at,
-                what,
-                file,
-                kind: word(&Kind::ALL, Kind::name, &lock.kind)?,
-                mode: mode(&lock.mode)?,
-                range: lock.range.into(),
-                owner: OwnerKey(0),
-                process: ProcessId { start: None, ..who.id },
-                comm: who.comm.clone().unwrap_or_default(),
-                remote: lock.remote,
-                waited_ns: line.waited_ns,
-            };
-            Some(Told::Lock { event: Box::new(event), file: seen, held_ns: line.held_ns })
-        }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +198,7 @@ mod tests {
         lock::{Device, FileId, Mode, Range},
         process::Exit,
         text::Text,
+        timeline::{Moment, What},
     };
 
     use super::*;
@@ -173,7 +217,7 @@ mod tests {
                 }
                 Some(Told::Exit { at, process }) => object(&Event::ProcessExit { at, process: &process }),
                 Some(Told::Lost { at, count }) => object(&Event::Lost { at, count }),
-                None => panic!("{line}"),
+                other => panic!("{other:?} of {line}"),
             };
             assert_eq!(again, line);
         };
@@ -201,16 +245,31 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_state_are_no_operations() {
+    fn changes_are_read_back_with_their_history() {
         let ghost = fixture::ghost();
+        let taken = Moment {
+            at: NOW,
+            what: What::Taken,
+            who: ghost.acquirer.clone(),
+            waited: Some(Duration::from_secs(1)),
+            number: 0,
+        };
         for event in [
-            Event::Watching { at: NOW, locks: 1, orphaned: 0, hot: 0 },
-            Event::Orphaned { at: NOW, lock: &ghost, history: &[] },
+            Event::Orphaned { at: NOW, lock: &ghost, history: std::slice::from_ref(&taken) },
+            Event::Hot { at: NOW, lock: &ghost, history: &[] },
             Event::Cleared { at: NOW, lock: &ghost },
             Event::AllClear { at: NOW },
         ] {
-            assert!(read(&object(&event)).unwrap().is_none());
+            let line = object(&event);
+            let Some(Told::Change { at, change }) = read(&line).unwrap() else { panic!("{line}") };
+            let history = change.lock().map(|lock| lock.history.clone()).unwrap_or_default();
+            let mut change = *change;
+            if let Change::Orphaned(lock) | Change::Hot(lock) | Change::Cleared(lock) = &mut change {
+                lock.history.clear();
+            }
+            assert_eq!(object(&Event::of(&change, at, &history)), line);
         }
+        assert!(read(&object(&Event::Watching { at: NOW, locks: 1, orphaned: 0, hot: 0 })).unwrap().is_none());
     }
 
     #[test]
