@@ -9,6 +9,8 @@ pub mod control;
 pub mod effective;
 pub mod key;
 pub mod layers;
+#[cfg(test)]
+mod manual;
 pub mod origin;
 pub mod policies;
 mod said;

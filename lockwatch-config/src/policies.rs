@@ -28,7 +28,7 @@ pub const KEYS: &[Key<Policy>] = &[
         name: "name",
         about: "What it is called in the log, the record and the metrics. It must be there, and no other policy's",
         set: |policy, value| name(value).map(|name| policy.name = name),
-        get: |policy| Some(Value::Text(policy.name.clone())),
+        get: |policy| (!policy.name.is_empty()).then(|| Value::Text(policy.name.clone())),
     },
     Key {
         name: "match.paths",

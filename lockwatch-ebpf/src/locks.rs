@@ -1,18 +1,16 @@
 //! What happens to locks: granted, refused, blocked, released.
 //!
 //! The event grammar is DESIGN section 3.2's: `ret` 0 granted, -EAGAIN refused, FILE_LOCK_DEFERRED (1) blocked, and
-//! later the same request with 0. A wait that a signal ends shows up in `tasks`.
+//! later the same request with 0. `waits` knows what is in between.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid};
-use lockwatch_common::{
-    HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, WaitValue, counter, fl, kind, ty, what,
-};
+use lockwatch_common::{HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, counter, fl, kind, ty, what};
 
 use crate::{
     kernel::{Kernel, Probed, at, beat, now, remote_locks, timing, tracing},
-    maps::{EVENTS, HELD, LOCAL, REMOTE, WAITS},
+    maps::{EVENTS, HELD, LOCAL, REMOTE},
     tally::Tally,
-    tasks, trace,
+    tasks, trace, waits,
 };
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
@@ -89,19 +87,19 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         0 => {
             count_granted(tally, request);
             grant::<K, C>(ctx, tally, request);
-            match waited::<K>(tally, request) {
+            match waits::waited::<K>(tally, request) {
                 Some((_, ns)) => emit::<K>(tally, request, what::GRANTED, ns),
                 None => trace_it::<K>(tally, request, what::ACQUIRED),
             }
         }
         DEFERRED => {
             tally.count(counter::CONTENDED + request.lock.kind);
-            block::<K>(tally, request);
+            waits::block::<K>(tally, request);
         }
         _ => {
             tally.count(counter::REFUSED + request.lock.kind);
             // A wait that turns out to be part of a deadlock ends so (fs/locks.c posix_lock_inode, 6.18).
-            match waited::<K>(tally, request) {
+            match waits::waited::<K>(tally, request) {
                 Some((_, ns)) => emit::<K>(tally, request, what::WAIT_ENDED, ns),
                 None => trace_it::<K>(tally, request, what::REFUSED),
             }
@@ -165,7 +163,7 @@ pub fn on_lease_added<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request) {
 pub fn on_lease_wait<K: Kernel>(request: &Request) {
     let Some(tally) = Tally::here() else { return };
     tally.count(counter::CONTENDED + request.lock.kind);
-    block::<K>(tally, request);
+    waits::block::<K>(tally, request);
 }
 
 /// `generic_delete_lease`: the owner gives it up. One that goes with its last descriptor, or that the kernel takes
@@ -208,7 +206,7 @@ pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
     }
     if ret < 0
         && ret != RESTART
-        && let Some((_, ns)) = end_wait(tally)
+        && let Some((_, ns)) = waits::end_wait(tally)
     {
         emit::<K>(tally, request, what::WAIT_ENDED, ns);
     }
@@ -319,119 +317,6 @@ fn forget(tally: Tally, lock: &LockKey, noted: &HeldValue) -> bool {
     tasks::drop_lock(tally, &noted.process)
 }
 
-/// Notes a wait, and tells user space: waits are rare and make locks hot.
-#[inline(always)]
-fn block<K: Kernel>(tally: Tally, request: &Request) {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    if let Some(wait) = WAITS.get_ptr(tid) {
-        // SAFETY: a live value of a preallocated map.
-        let wait = unsafe { *wait };
-        if is_for(&wait, request) {
-            return; // woken and blocked again by the next in line, or begun again after a signal
-        }
-        end_running_wait::<K>(tally);
-    }
-    let wait = WaitValue {
-        lock: request.lock,
-        start: request.start,
-        end: request.end,
-        since_ns: now(),
-        process: tasks::key::<K>(K::current()),
-        ty: request.ty,
-        flags: request.flags,
-    };
-    match WAITS.insert(tid, wait, NO_EXIST) {
-        Ok(()) => tally.count(counter::WAITS),
-        Err(_) => tally.count(counter::WAITS_FULL),
-    }
-    emit::<K>(tally, request, what::WAITING, 0);
-}
-
-/// Takes the running thread's wait out of the table, if it has one. Says how long it was.
-#[inline(always)]
-fn end_wait(tally: Tally) -> Option<(WaitValue, u64)> {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    // SAFETY: a live value of a preallocated map, copied at once; only its own thread removes it.
-    let wait = unsafe { *WAITS.get_ptr(tid)? };
-    if WAITS.remove(tid).is_ok() {
-        tally.uncount(counter::WAITS);
-    }
-    let ns = now() - wait.since_ns;
-    if timing() {
-        tally.time(counter::WAITED, counter::WAITED_NS, wait.lock.kind, ns);
-    }
-    Some((wait, ns))
-}
-
-/// Whether a wait is for what is asked for now: then it is the same, whatever interrupted it.
-#[inline(always)]
-fn is_for(wait: &WaitValue, request: &Request) -> bool {
-    wait.lock == request.lock && wait.start == request.start && wait.end == request.end && wait.ty == request.ty
-}
-
-/// The wait that a request's answer ends. A wait for something else was given up in a signal's handler.
-#[inline(always)]
-fn waited<K: Kernel>(tally: Tally, request: &Request) -> Option<(WaitValue, u64)> {
-    if request.flags & fl::SLEEP == 0 {
-        return None;
-    }
-    let (wait, ns) = end_wait(tally)?;
-    if is_for(&wait, request) {
-        return Some((wait, ns));
-    }
-    emit_end::<K>(tally, &wait, ns);
-    None
-}
-
-/// What a signal does that is being delivered (struct k_sigaction).
-pub struct Action {
-    pub handler: u64,
-    pub flags: u64,
-}
-
-/// SIG_IGN; SIG_DFL is 0 (include/uapi/asm-generic/signal-defs.h).
-const SIG_IGN: u64 = 1;
-/// SA_RESTART: the system call begins again after the handler.
-const SA_RESTART: u64 = 0x1000_0000;
-
-/// `signal_deliver`, to the running thread: a wait is over if a handler runs that lets it end with EINTR. With
-/// SA_RESTART, or without a handler, the request is made again (arch/x86/kernel/signal.c handle_signal, 6.18); if the
-/// signal kills, the exit ends the wait. No lock probe fires for any of these.
-#[inline(always)]
-pub fn on_signal<K: Kernel>(action: impl FnOnce() -> Action) {
-    if WAITS.get_ptr(bpf_get_current_pid_tgid() as u32).is_none() {
-        return;
-    }
-    let action = action();
-    if action.handler > SIG_IGN
-        && action.flags & SA_RESTART == 0
-        && let Some(tally) = Tally::here()
-    {
-        end_running_wait::<K>(tally);
-    }
-}
-
-/// Ends the running thread's wait, if it has one, without a lock.
-#[inline(always)]
-pub fn end_running_wait<K: Kernel>(tally: Tally) {
-    if let Some((wait, ns)) = end_wait(tally) {
-        emit_end::<K>(tally, &wait, ns);
-    }
-}
-
-#[inline(always)]
-fn emit_end<K: Kernel>(tally: Tally, wait: &WaitValue, ns: u64) {
-    let request = Request {
-        lock: wait.lock,
-        start: wait.start,
-        end: wait.end,
-        ty: wait.ty,
-        flags: wait.flags,
-        inode: core::ptr::null(),
-    };
-    emit_for::<K>(tally, &request, what::WAIT_ENDED, ns, wait.process);
-}
-
 /// Tells of what only a trace wants to hear, within its limits.
 #[inline(always)]
 fn trace_it<K: Kernel>(tally: Tally, request: &Request, what: u32) {
@@ -441,12 +326,12 @@ fn trace_it<K: Kernel>(tally: Tally, request: &Request, what: u32) {
 }
 
 #[inline(always)]
-fn emit<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns: u64) {
+pub fn emit<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns: u64) {
     emit_for::<K>(tally, request, what, waited_ns, tasks::key::<K>(K::current()));
 }
 
 #[inline(always)]
-fn emit_for<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
+pub fn emit_for<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns: u64, process: ProcessKey) {
     let Some(mut entry) = EVENTS.reserve::<LockRecord>(0) else {
         tally.count(counter::RING_LOST);
         return;

@@ -1,8 +1,9 @@
 //! The BPF programs of lockwatch.
 //!
-//! `maps` has the tables, `kernel` reads the kernel's structs, `locks` and `tasks` are the probes, `probes` ties each of
-//! them to its tracepoint, `tally` counts, and `trace` knows what goes to the ring when somebody traces. `walk` and `fds` show what was there before anybody watched; `hidden`, with `queues` and
-//! `rings`, who keeps a file open without a descriptor (`keepers` tells of it), and `names` what such a file is called.
+//! `maps` has the tables, `kernel` reads the kernel's structs, `locks`, `waits` and `tasks` are the probes, `probes` ties
+//! each of them to its tracepoint, `tally` counts, and `trace` knows what goes to the ring when somebody traces. `walk`
+//! and `fds` show what was there before anybody watched; `hidden`, with `queues` and `rings`, who keeps a file open
+//! without a descriptor (`keepers` tells of it), and `names` what such a file is called.
 
 #![no_std]
 #![no_main]
@@ -22,6 +23,7 @@ mod sockets;
 mod tally;
 mod tasks;
 mod trace;
+mod waits;
 mod walk;
 
 #[cfg(not(test))]

@@ -11,9 +11,10 @@ use lockwatch_common::{LockKey, TraceLayout, fl};
 
 use crate::{
     kernel::{Kernel, Probed, Typed, at},
-    locks::{self, Action, Request},
+    locks::{self, Request},
     tally::Tally,
     tasks,
+    waits::{self, Action},
 };
 
 /// A tracepoint's arguments.
@@ -115,14 +116,14 @@ fn lease_blocks<K: Kernel, C: Arguments>(ctx: &C) {
 #[inline(always)]
 fn lease_unblocks<K: Kernel, C: Arguments>(_ctx: &C) {
     if let Some(tally) = Tally::here() {
-        locks::end_running_wait::<K>(tally);
+        waits::end_running_wait::<K>(tally);
     }
 }
 
 #[inline(always)]
 fn exit<K: Kernel, C: EbpfContext>(ctx: &C) {
     let Some(tally) = Tally::here() else { return };
-    locks::end_running_wait::<K>(tally);
+    waits::end_running_wait::<K>(tally);
     tasks::on_exit::<K, C>(ctx, tally);
 }
 
@@ -139,7 +140,7 @@ fn exec<K: Kernel, C: Arguments>(_ctx: &C) {
 #[inline(always)]
 fn deliver<K: Kernel, C: Arguments>(ctx: &C) {
     let action = ctx.pointer(2);
-    locks::on_signal::<K>(|| Action {
+    waits::on_signal::<K>(|| Action {
         handler: Probed::load(action, at!(sa_handler)),
         flags: Probed::load(action, at!(sa_flags)),
     });
@@ -231,7 +232,7 @@ pub fn deliver_classic(ctx: TracePointContext) -> u32 {
         // SAFETY: a checked read of the record.
         unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(offset).cast()) }.unwrap_or(0)
     };
-    locks::on_signal::<Probed>(|| Action { handler: word(24), flags: word(32) });
+    waits::on_signal::<Probed>(|| Action { handler: word(24), flags: word(32) });
     0
 }
 

@@ -9,6 +9,7 @@
 //! Failures of the harness panic: they fail the test that met them, and everything it started ends with it.
 
 pub mod contract;
+pub mod day;
 mod dice;
 mod harness;
 pub mod locker;

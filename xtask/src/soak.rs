@@ -12,6 +12,12 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only a day of an agent's in minutes: its memory, its descriptors, and every orphan reported once
+    #[arg(long)]
+    agent: bool,
+    /// How many minutes that is
+    #[arg(long, default_value_t = 20.0)]
+    minutes: f64,
     /// How often every scene is staged and judged
     #[arg(long, default_value_t = 100)]
     runs: u32,
@@ -53,6 +59,13 @@ pub(crate) fn soak(root: &Path, args: &Args) -> Result<()> {
             failed.push(what);
         }
     };
+    part(
+        format!("an agent's day in {} minutes", args.minutes),
+        program("day").args(["--minutes", &args.minutes.to_string()]),
+    );
+    if args.agent {
+        return told(&failed);
+    }
     part(format!("every scene {} times", args.runs), program("scenes").arg(args.runs.to_string()));
     let mut random = program("soak");
     random.args(["--operations", &args.operations.to_string(), "--stops", &args.stops.to_string()]);
@@ -73,6 +86,10 @@ pub(crate) fn soak(root: &Path, args: &Args) -> Result<()> {
         test("audit").arg("no_line_lands_elsewhere").env("LOCKWATCH_APPENDS", appends),
     );
     part("real programs at work".into(), test("workloads").env("LOCKWATCH_ROUNDS", args.rounds.to_string()));
+    told(&failed)
+}
+
+fn told(failed: &[String]) -> Result<()> {
     if !failed.is_empty() {
         bail!("failed: {}", failed.join("; "));
     }

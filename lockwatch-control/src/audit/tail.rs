@@ -194,7 +194,7 @@ mod tests {
         let check = |bytes: usize, expect: &[Option<u8>]| {
             let mut read = Vec::new();
             let mut tail = Tail::before_end(&path, bytes as u64).unwrap();
-            tail.read(|record| read.push(record.map(|(at, record)| (at, record)))).unwrap();
+            tail.read(|record| read.push(record)).unwrap();
             let expect: Vec<_> = expect.iter().map(|n| n.map(|n| (Timestamp(0), record(n.into())))).collect();
             assert_eq!(read, expect, "{bytes}");
         };

@@ -211,7 +211,7 @@ impl Decision {
             }
             Decision::Spared { lock, why, .. } => format!("leaves {lock} alone: {why}"),
             Decision::Clear(Order { lock, method, .. }) => format!("clears {lock} by {method}"),
-            Decision::Spent { most, .. } => format!("has cleared {most} within an hour (max_per_hour), and waits"),
+            Decision::Spent { most, .. } => format!("has acted {most} times within an hour (max_per_hour), and waits"),
             Decision::Cleared { lock, words, .. } => format!("cleared {lock}: {words}"),
             Decision::Missed { lock, why, .. } => format!("did nothing about {lock}: {why}"),
             Decision::Finished { count, .. } => {

@@ -1,6 +1,7 @@
 //! Standing orders at work: what they say and do about each look, and what they remember of it.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     mem,
     time::Duration,
@@ -117,6 +118,7 @@ impl Orders {
         let mut old: HashMap<String, Rule> =
             mem::take(&mut self.rules).into_iter().map(|rule| (rule.policy.name.clone(), rule)).collect();
         self.rights = modest(rights);
+        self.unheard_until = None;
         self.rules = policies
             .into_iter()
             .map(|policy| match old.remove(&policy.name) {
@@ -154,10 +156,11 @@ impl Orders {
         let is_heard = self.unheard_until.is_none_or(|until| now.running >= until);
         let mut may_act = report.exact && is_fresh && is_heard && self.under_way.is_none();
         let orphans = &self.orphans;
+        // Most of the time nobody asks.
+        let there: LazyCell<HashSet<&LockId>, _> = LazyCell::new(|| report.locks.iter().map(|lock| &lock.id).collect());
         let mut decisions = Vec::new();
         for rule in self.rules.iter_mut().filter(|rule| !rule.frozen) {
-            let is_there = |id: &LockId| report.locks.iter().any(|lock| lock.id == *id);
-            rule.told.retain(|id| orphans.contains_key(id) || is_there(id));
+            rule.told.retain(|id| orphans.contains_key(id) || there.contains(id));
             let meant: Vec<&LockReport> =
                 report.locks.iter().filter(|lock| is_meant(&rule.policy, lock, orphans, now)).collect();
             if rule.policy.action == Action::Report || rule.policy.stage == Stage::Observe {
@@ -189,7 +192,7 @@ impl Orders {
             self.unheard_until = None;
         }
         // Whatever this lock is now, it has not been that for long.
-        if let Some(orphan) = self.orphans.get_mut(&lock.id) {
+        if let Some(orphan) = self.orphans.get_mut(&lock.id).filter(|_| ended != Ended::Unreachable) {
             orphan.since = now.running;
         }
         // A policy that is not there any more cannot be frozen.
@@ -213,7 +216,7 @@ impl Orders {
                 }
             }
             Ended::Refused | Ended::StillHeld | Ended::Waiting | Ended::Failed => {
-                rule.frozen = ended.is_failure();
+                rule.frozen = true;
                 decisions.push(Decision::Frozen { policy, lock, why: words });
             }
         }
@@ -287,7 +290,10 @@ impl Rule {
         now: Now,
         decisions: &mut Vec<Decision>,
     ) -> Option<Order> {
-        if self.policy.stage == Stage::Canary && self.cleared >= self.policy.canary {
+        self.acts.retain(|at| now.running.saturating_sub(*at) < HOUR);
+        let is_spent = self.acts.len() >= self.policy.max_per_hour as usize;
+        let is_through = self.policy.stage == Stage::Canary && self.cleared >= self.policy.canary;
+        if is_through || is_spent && self.spent {
             return None;
         }
         let name = || self.policy.name.clone();
@@ -306,11 +312,9 @@ impl Rule {
             }
         }
         let order = found?;
-        self.acts.retain(|at| now.running.saturating_sub(*at) < HOUR);
-        if self.acts.len() >= self.policy.max_per_hour as usize {
-            if !mem::replace(&mut self.spent, true) {
-                decisions.push(Decision::Spent { policy: name(), most: self.policy.max_per_hour });
-            }
+        if is_spent {
+            self.spent = true;
+            decisions.push(Decision::Spent { policy: name(), most: self.policy.max_per_hour });
             return None;
         }
         self.spent = false;

@@ -386,7 +386,9 @@ proptest! {
                     let said = orders.end(ended(how), now(at));
                     prop_assert!(under_way.is_some() || said.is_empty());
                     if let Some(order) = under_way.take() {
-                        since.insert(order.lock.id.clone(), at);
+                        if how != Ended::Unreachable {
+                            since.insert(order.lock.id.clone(), at);
+                        }
                         if matches!(how, Ended::Refused | Ended::StillHeld | Ended::Waiting | Ended::Failed) {
                             frozen.insert(order.policy.clone());
                         }

@@ -87,6 +87,13 @@ impl HostAgent {
         self.place.address
     }
 
+    /// Forgets all notices so far: an agent waits for a service manager that does not listen.
+    pub fn forget_notices(&self) {
+        let _ = self.notices.set_nonblocking(true);
+        while self.notices.recv(&mut [0; 1]).is_ok() {}
+        let _ = self.notices.set_nonblocking(false);
+    }
+
     /// Waits for a notice to the service manager that has this in it, and returns it; forgets those before.
     ///
     /// # Panics

@@ -61,6 +61,11 @@ impl Lines {
         self.wait(|state| look(&state.lines))
     }
 
+    /// Takes out everything heard so far.
+    pub(crate) fn drain(&self) -> Vec<Heard> {
+        std::mem::take(&mut self.lock().lines)
+    }
+
     /// Forgets everything heard so far.
     pub fn forget(&self) {
         self.lock().lines.clear();

@@ -22,6 +22,12 @@ impl Metrics {
         Self { text: answer.body }
     }
 
+    /// All series of a metric together.
+    pub fn sum(&self, name: &str) -> f64 {
+        let series = self.text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} "));
+        series.filter_map(|(_, value)| value.trim().parse::<f64>().ok()).sum()
+    }
+
     /// The value of a series, written as it is exposed: `lockwatch_state_exact`, `lockwatch_events_lost_total{stage="ring"}`.
     ///
     /// # Panics

@@ -117,6 +117,11 @@ impl Watcher {
         self.lines.find(|lines| Some(lines.iter().map(Event::parse).collect())).unwrap_or_default()
     }
 
+    /// All events since it was last asked for them.
+    pub fn take_events(&self) -> Vec<Event> {
+        self.lines.drain().iter().map(Event::parse).collect()
+    }
+
     /// Forgets all events so far.
     pub fn forget(&self) {
         self.lines.forget();
