@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use lockwatch_core::{
     lock::{Kind, OwnerKey},
     observation::{FileSeen, LockEvent, LockEventKind},
-    process::{Process, ProcessId},
+    process::{Origin, Process, ProcessId},
     report::LockReport,
+    text::Text,
     time::Timestamp,
 };
 use serde::Deserialize;
@@ -58,6 +59,17 @@ pub enum Told {
         /// Which.
         change: Box<Change>,
     },
+    /// A control group does so much that some of it is not told, or no longer.
+    Throttled {
+        /// When that began, or ended.
+        at: Timestamp,
+        /// The kernel's number of the group; 0 for all beyond the number that is kept apart.
+        cgroup: u64,
+        /// What the group is.
+        origin: Origin,
+        /// How many operations were left out, when it has ended.
+        left_out: Option<u64>,
+    },
     /// Some were lost.
     Lost {
         /// When it was noticed.
@@ -90,6 +102,16 @@ struct Line {
     waited_ns: Option<u64>,
     held_ns: Option<u64>,
     lost: Option<u64>,
+    group: Option<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    cgroup: Option<u64>,
+    unit: Option<String>,
+    user_unit: Option<String>,
+    slice: Option<String>,
+    container: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -136,7 +158,7 @@ impl Feed {
     }
 }
 
-/// `None` for the first line, that it watches.
+/// `None` for what is of no interest here: the first line, that it watches; what policies do; words of a newer version.
 fn read(text: &str) -> Result<Option<Told>> {
     let head: Head = parse(text)?;
     ensure!(head.schema == "lockwatch.event/1", "it speaks {:?}, of which I know nothing", head.schema);
@@ -149,12 +171,15 @@ fn read(text: &str) -> Result<Option<Told>> {
         Ok(Some(Told::Change { at, change: Box::new(of(lock)) }))
     };
     match head.event.as_str() {
-        "watching" => Ok(None),
         "orphaned" => change(Change::Orphaned),
         "hot" => change(Change::Hot),
         "cleared" => change(Change::Cleared),
         "all_clear" => Ok(Some(Told::Change { at, change: Box::new(Change::AllClear) })),
-        event => parse::<Line>(text)?.read(at, event).map(Some),
+        "lost" | "process_exit" | "throttled" | "unthrottled" => parse::<Line>(text)?.read(at, &head.event).map(Some),
+        event if LockEventKind::ALL.iter().any(|what| what.name() == event) => {
+            parse::<Line>(text)?.read(at, event).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -167,6 +192,18 @@ impl Line {
         let process = self.process.map(Person::read).transpose()?.flatten();
         match event {
             "lost" => Ok(Told::Lost { at, count: self.lost.unwrap_or(0) }),
+            "throttled" | "unthrottled" => {
+                let group = self.group.context("a limit for nobody")?;
+                let text = |text: Option<String>| text.map(|text| Text::from(text.as_str()));
+                let origin = Origin {
+                    unit: text(group.unit),
+                    user_unit: text(group.user_unit),
+                    slice: text(group.slice),
+                    container: text(group.container),
+                    ..Origin::default()
+                };
+                Ok(Told::Throttled { at, cgroup: group.cgroup.unwrap_or(0), origin, left_out: self.lost })
+            }
             "process_exit" => Ok(Told::Exit { at, process: process.context("an exit of nobody")? }),
             what => {
                 let what = word(&LockEventKind::ALL, LockEventKind::name, what)?;
@@ -197,7 +234,6 @@ mod tests {
     use lockwatch_core::{
         lock::{Device, FileId, Mode, Range},
         process::Exit,
-        text::Text,
         timeline::{Moment, What},
     };
 
@@ -217,6 +253,9 @@ mod tests {
                 }
                 Some(Told::Exit { at, process }) => object(&Event::ProcessExit { at, process: &process }),
                 Some(Told::Lost { at, count }) => object(&Event::Lost { at, count }),
+                Some(Told::Throttled { at, cgroup, origin, left_out }) => {
+                    object(&Event::Throttled { at, cgroup, origin: &origin, left_out })
+                }
                 other => panic!("{other:?} of {line}"),
             };
             assert_eq!(again, line);
@@ -242,6 +281,9 @@ mod tests {
         check(&Event::ProcessExit { at: NOW, process: &fixture::dead(4711, "locker", Some(Exit::Code(3))) });
         check(&Event::ProcessExit { at: NOW, process: &fixture::dead(4711, "locker", None) });
         check(&Event::Lost { at: NOW, count: 17 });
+        let origin = Origin { unit: Some("a.service".into()), slice: Some("b.slice".into()), ..Origin::default() };
+        check(&Event::Throttled { at: NOW, cgroup: 7, origin: &origin, left_out: None });
+        check(&Event::Throttled { at: NOW, cgroup: 0, origin: &Origin::default(), left_out: Some(9) });
     }
 
     #[test]
@@ -282,9 +324,9 @@ mod tests {
             assert!(error.contains(says), "{error}");
         };
         check(&line("lockwatch.event/2", "lost"), "lockwatch.event/2");
-        check(&line("lockwatch.event/1", "stolen"), "\"stolen\", of which I know nothing");
         check(&line("lockwatch.event/1", "acquired"), "an operation without a lock");
         check("{", "understand what it tells");
+        assert!(read(&line("lockwatch.event/1", "of the future")).unwrap().is_none());
         assert!(matches!(read(&line("lockwatch.event/1", "lost")), Ok(Some(Told::Lost { count: 0, .. }))));
     }
 }

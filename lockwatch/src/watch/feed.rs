@@ -142,6 +142,9 @@ impl Follower<'_> {
             },
             Told::Change { at, change } if self.purpose == Purpose::Watch => self.change(*at, change),
             Told::Change { .. } => Ok(()),
+            Told::Throttled { at, cgroup, origin, left_out } => {
+                self.print(&Line::Throttled { at: *at, cgroup: *cgroup, origin, left_out: *left_out })
+            }
             Told::Lost { at, count } => self.print(&Line::Lost { at: *at, count: *count }),
         }
     }
