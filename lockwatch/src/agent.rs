@@ -3,8 +3,6 @@
 //! Its life: load and attach, open the doors, give up every right that a look does not take, look, and only then have a
 //! second thread. One thread turns the engine, one serves the doors, one carries out what policies want.
 
-#![allow(dead_code, reason = "its rooms are being built")]
-
 pub mod clears;
 pub mod doors;
 pub mod herald;
@@ -51,6 +49,7 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
     let config = effective.config;
     let herald = Herald::of(config.agent.log, &request.options)?;
     let doors = bind(&config.agent)?;
+    herald.greet(doors.address(), &config.agent.api_socket)?;
     let (hub, door) = hub::open();
     let engine = Engine::start(Purpose::Agent, state::sizes(&config), state::settings(&config), Path::new("/proc"))?;
     let needs_perf = engine.probes() == "tracepoint";

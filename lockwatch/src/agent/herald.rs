@@ -1,10 +1,15 @@
 //! Telling what changes: a line for whoever watches the agent's output, a record for the journal, an object for programs.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use lockwatch_config::agent::LogForm;
-use lockwatch_core::{policy::Decision, report::LockReport};
+use lockwatch_core::{policy::Decision, report::LockReport, text::Text};
 use log::{Level, Record, kv};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
@@ -39,6 +44,19 @@ impl Herald {
     fn in_journal() -> Result<Self> {
         let log = JournalLog::empty().context("reach the journal at /run/systemd/journal/socket")?;
         Ok(Self::Journal(log.with_syslog_identifier("lockwatch".to_owned())))
+    }
+
+    /// Tells a human who watches where the rest is to be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Herald::tell`].
+    pub fn greet(&self, address: Option<SocketAddr>, socket: &Path) -> Result<()> {
+        let Self::Stdout(Format::Text, _) = self else { return Ok(()) };
+        let socket = Text::new(socket.as_os_str().as_bytes());
+        let page = address.map(|address| format!("http://{address}/ and ")).unwrap_or_default();
+        let mut out = io::stdout().lock();
+        writeln!(out, "lockwatch answers at {page}{socket}").and_then(|()| out.flush()).context("write to stdout")
     }
 
     /// Tells it.
