@@ -29,7 +29,7 @@ const NEAR: u32 = 8;
 ///
 /// This assumes that
 /// - between two consecutive births of the living the numbers went round less than once;
-/// - after the last of them no more than [`MOST_IN_A_LOOK`] were given away. It is so if the reader of the births is
+/// - after the last of them no more than `MOST_IN_A_LOOK` were given away. It is so if the reader of the births is
 ///   young itself, as a command is; an agent uses the births that it read when it started, for locks that are older
 ///   than itself;
 /// - nobody wrote `ns_last_pid` and no clone3(2) chose a number (CRIU does both);

@@ -61,6 +61,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// Between two looks for the sake of what was lost, at least, unless somebody says otherwise.
 const RESYNC_PAUSE: Duration = Duration::from_secs(5);
 
+/// How much the table may grow after a look until another sets it right: of most locks that are granted after a wait,
+/// and of most processes, nobody tells the end.
+const MOST_GROWTH: usize = 1 << 10;
+
+/// How much it may grow in any case.
+const MOST_SIZE: usize = 1 << 16;
+
 /// How many records are taken before anything else has its turn: a flood must not keep us from looking.
 const AT_ONCE: usize = 1 << 12;
 
@@ -153,6 +160,10 @@ pub struct Engine {
     /// How many more pidfds may be open.
     room: Arc<Semaphore>,
     losses: Losses,
+    /// The probes that did not run when they were last asked for.
+    silent: Vec<&'static str>,
+    /// When the last look was, and how large the table was then.
+    looked: (Instant, usize),
     /// What had gone missing when it was last asked.
     lost: Lost,
     /// Whether every operation is told, for a while.
@@ -193,6 +204,8 @@ impl Engine {
             dying: JoinSet::new(),
             room: Arc::new(Semaphore::new(MOST_PIDFDS)),
             losses: Losses::new(RESYNC_PAUSE),
+            silent: Vec::new(),
+            looked: (Instant::now(), 0),
             lost: Lost::default(),
             tracing: false,
             look_due: true,
@@ -240,6 +253,7 @@ impl Engine {
         for late in self.bpf.watch(self.parties.iter().copied())? {
             self.await_death(late, None);
         }
+        self.looked = (Instant::now(), self.table.size());
         self.losses.looked(report.taken_at);
         self.losses.note(Reason::Torn, u64::from(!report.exact));
         Ok(report)
@@ -402,13 +416,19 @@ impl Engine {
             }
             LockEventKind::Acquired | LockEventKind::Refused => {}
         }
-        let released = match event.remote {
-            true => Vec::new(), // the table has what the kernel has
+        let adds = matches!(event.what, LockEventKind::Acquired | LockEventKind::Granted | LockEventKind::Waiting);
+        // The table has what the kernel has, and only so much of it.
+        let released = match event.remote || adds && self.growth() > MOST_SIZE {
+            true => Vec::new(),
             false => self.table.apply(&Event::Lock(event.clone())),
         };
         let since = released.iter().find_map(|released| released.lock.acquired_at);
         let held = since.map(|since| event.at.since(since));
         self.happened.push_back(Happened::Lock { event, held });
+    }
+
+    fn growth(&self) -> usize {
+        self.table.size().saturating_sub(self.looked.1)
     }
 
     /// A process is through.
@@ -458,9 +478,11 @@ impl Engine {
             self.losses.note(Reason::Detached, silent.len() as u64);
             match self.bpf.reattach(&silent) {
                 Ok(()) => log::warn!("probes were detached, and are attached again: {}", silent.join(", ")),
-                Err(error) => log::error!("probes are detached: {error:#}"),
+                Err(error) if silent != self.silent => log::error!("probes are detached: {error:#}"),
+                Err(_) => {} // as a second ago
             }
         }
+        self.silent = silent;
         self.count_losses()?;
         self.losses.second_is_over();
         let at = Clock::read().now();
@@ -469,6 +491,7 @@ impl Engine {
             self.happened.push_back(Happened::Lost { at, count });
         }
         self.look_due |= self.losses.is_due(at);
+        self.look_due |= self.growth() > MOST_GROWTH && self.looked.0.elapsed() >= RESYNC_PAUSE;
         Ok(())
     }
 

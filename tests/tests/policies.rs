@@ -134,7 +134,7 @@ fn an_observer_clears_none_and_says_what_it_would() {
         return;
     }
     let stage = Stage::new(2, "");
-    let agent = stage.agent("stage = 'observe'");
+    let mut agent = stage.agent("stage = 'observe'");
     for path in &stage.paths {
         let would = agent.watcher().wait_for("would", |event| {
             let policy = &event.json["policy"];
@@ -148,6 +148,19 @@ fn an_observer_clears_none_and_says_what_it_would() {
     assert_eq!((decided(&agent, "would"), decided(&agent, "clear")), (2, 0), "once for each lock");
     assert_eq!(stage.door.records(), [Value::Null; 0]);
     becomes(&agent, "lockwatch_policy_would_total{policy=\"stale\"}", 2.0);
+
+    // A policy that is wrong changes nothing, the right one beside it included.
+    let right = "stage = 'enforce'";
+    agent.configure(&stage.config(&format!("{right}\n[[policy]]\nname = 'stale'\nmatch.kind = ['ofd']")));
+    agent.process().signal(Signal::HUP);
+    let notice = agent.notice("nothing has changed");
+    assert!(notice.contains("there is a policy stale already"), "{notice}");
+    becomes(&agent, "lockwatch_config_last_reload_successful", 0.0);
+    assert_eq!(stage.orphans(&agent), 2);
+    agent.configure(&stage.config(right));
+    agent.process().signal(Signal::HUP);
+    becomes(&agent, "lockwatch_config_last_reload_successful", 1.0);
+    until("everything is cleared", || (stage.orphans(&agent) == 0).then_some(()));
 }
 
 #[test]

@@ -132,6 +132,26 @@ fn a_probe_that_is_gone_is_missed_and_attached_again() {
 }
 
 #[test]
+fn a_death_that_nobody_saw_is_found_by_the_next_look() {
+    let Some(mut bpf) = agent(None, Sizes::default()) else { return };
+    let path = std::env::temp_dir().join(format!("lockwatch-unseen-{}", std::process::id()));
+    let point = "sched_process_exit";
+    bpf.attached.as_mut().unwrap().hooks.iter().find(|hook| hook.point() == point).unwrap().cut();
+    let before = table(&bpf, "processes").entries;
+    for _ in 0..20 {
+        // flock(1) takes a lock and ends with it.
+        let Ok(status) = std::process::Command::new("flock").arg(&path).arg("true").status() else { return };
+        assert!(status.success());
+    }
+    let _ = std::fs::remove_file(&path);
+    let leaked = table(&bpf, "processes").entries;
+    assert!(leaked >= before + 20, "{before} {leaked}");
+    bpf.reattach(&[point]).unwrap();
+    bpf.look(Depth::Usual).unwrap();
+    assert!(table(&bpf, "processes").entries + 20 <= leaked, "{:?} {leaked}", table(&bpf, "processes"));
+}
+
+#[test]
 fn an_agent_traces_when_it_is_asked_to_and_within_limits() {
     let Some(mut bpf) = agent(None, Sizes { traced_per_second: 100, ..Sizes::default() }) else { return };
     let told = |bpf: &Bpf| bpf.stats().unwrap().events.iter().find(|(name, _)| *name == "acquired").unwrap().1;
