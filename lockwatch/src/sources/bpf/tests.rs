@@ -109,10 +109,11 @@ fn a_full_table_is_counted_and_empties() {
     assert!(bpf.look(Depth::Usual).unwrap().locks.len() >= 100);
     drop(files);
     assert!(table(&bpf, "held").entries < 64, "{:?}", table(&bpf, "held"));
-    let lost = bpf.losses().unwrap();
+    // Others' news may find the ring full, which nobody empties here.
+    let lost = bpf.losses().unwrap().held;
     take(file());
     bpf.look(Depth::Usual).unwrap();
-    assert_eq!(bpf.losses().unwrap(), lost);
+    assert_eq!(bpf.losses().unwrap().held, lost);
 }
 
 #[test]
