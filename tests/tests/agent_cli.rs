@@ -7,6 +7,7 @@ use std::{
     os::unix::{
         fs::chown,
         net::{UnixListener, UnixStream},
+        process::CommandExt,
     },
     path::{Path, PathBuf},
     thread,
@@ -14,7 +15,8 @@ use std::{
 };
 
 use lockwatch_tests::{
-    Event, HostAgent, Run, Scene, Watcher, ghost, in_flight, items, lockwatch_command, needs_bpf, opened, run, taken,
+    Event, HostAgent, Run, Scene, Watcher, ghost, in_flight, items, lockwatch_command, needs_bpf, opened, plain, run,
+    taken,
 };
 use rustix::{process::Uid, thread::set_thread_res_uid};
 use serde_json::Value;
@@ -255,6 +257,31 @@ fn the_agent_must_be_roots_or_ones_own() {
     let run = through(&socket, &["list", "--json"], &path);
     assert!(run.stderr.contains("uid 61002 listens there, who is neither root nor you"), "{}", run.stderr);
     run.document();
+}
+
+#[test]
+fn members_of_its_group_may_ask_and_see_all() {
+    if !needs_bpf("members_of_its_group_may_ask_and_see_all") {
+        return;
+    }
+    const GROUP: u32 = 61_234;
+    let scene = Scene::new();
+    let path = scene.file("lock");
+    let agent = HostAgent::start(&scene, &format!("api_socket_group = '{GROUP}'"));
+    let (_, _heir) = ghost(&scene, &path);
+    agent.watcher().wait_about("orphaned", &path);
+    let lockwatch = scene.lockwatch();
+    let ask = |gid: u32| {
+        let mut command = plain(&lockwatch);
+        command.args(["list", "--json", "--api-socket"]).arg(agent.api_socket()).arg(&path).uid(61_001).gid(gid);
+        run(&mut command)
+    };
+    let member = ask(GROUP);
+    let document = member.document();
+    assert_eq!((document["locks"][0]["cause"].as_str(), member.stderr.as_str()), (Some("leaked"), ""), "{document:#}");
+    let other = ask(61_235);
+    assert!(other.stderr.contains("its socket is for root and the members of its group"), "{}", other.stderr);
+    assert_eq!(other.document()["locks"][0].get("history"), None);
 }
 
 /// Somebody who listens where an agent should, and treats everybody alike.
