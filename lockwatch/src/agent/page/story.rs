@@ -26,7 +26,7 @@ fn story(lock: &LockReport, seen: &Seen<'_>, out: &mut Html) {
     out.raw("<article class=\"lock\" aria-labelledby=\"hot-").text(id).raw("\"><h3 id=\"hot-").text(id).raw("\">");
     out.raw("<span class=\"tag\">").text(words::verdict(lock)).raw("</span> ");
     out.raw("<span class=\"path\">").text(words::file(lock.file, &lock.file_seen)).raw("</span></h3>");
-    out.raw("<p>").text(explain::judgement(lock)).raw("</p>");
+    out.raw("<p class=\"judgement\">").text(explain::judgement(lock)).raw("</p>");
     out.raw("<p class=\"next\">Next: <code>").text(ways::next(lock, &ways::ways(lock))).raw("</code></p>");
     out.raw("<p class=\"soft\"><span class=\"id\">").text(id).raw("</span> ").text(kind(lock));
     if let Some(at) = lock.acquired_at {
