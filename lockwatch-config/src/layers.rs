@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use lockwatch_core::{
@@ -42,7 +42,9 @@ const PREFIXES: [&str; 3] = ["LOCKWATCH_AGENT_", "LOCKWATCH_CONTROL_", "LOCKWATC
 impl Layers {
     /// This file, or [`FILE`], and its drop-ins, `NAME.d/*.toml` beside `NAME.toml`, by name.
     pub fn files(file: Option<&Path>) -> Self {
-        Self { file: file.map(Path::to_owned), ..Self::default() }
+        // Whoever reads it again may work elsewhere by then, and every directory above it is looked at.
+        let file = file.map(|file| path::absolute(file).unwrap_or_else(|_| file.to_owned()));
+        Self { file, ..Self::default() }
     }
 
     /// And then what these variables say. Only what `[agent]` says has variables: a guard is root's business, and stands
