@@ -313,6 +313,7 @@ impl State {
     }
 
     fn tell(&self, event: &Event<'_>) {
+        self.hub.recent.note(event);
         publish(&self.hub.changes, event);
         if let Err(error) = self.herald.tell(event) {
             log::warn!("{error:#}");
