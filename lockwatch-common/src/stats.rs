@@ -16,7 +16,7 @@ pub struct Counters(pub [u64; counter::SIZE]);
 // SAFETY: an array of integers.
 unsafe impl Wire for Counters {}
 
-/// Indices of the counters. What is counted by kind has [`KINDS`](super::KINDS) of them.
+/// Indices of the counters. What is counted by kind has [`super::KINDS`] of them.
 pub mod counter {
     use super::{BUCKETS, KINDS};
 

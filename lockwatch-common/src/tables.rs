@@ -116,6 +116,8 @@ pub mod process_flag {
     pub const OOM: u32 = 4;
     /// It has taken a lock itself.
     pub const LOCKER: u32 = 8;
+    /// Nobody saw it die; `died_ns` is when that was noticed. User space's own.
+    pub const UNSEEN: u32 = 16;
 }
 
 /// Where a walk stands between two runs.

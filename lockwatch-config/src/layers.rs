@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use lockwatch_core::{
@@ -13,9 +13,10 @@ use lockwatch_core::{
 use std::os::unix::ffi::OsStrExt;
 
 use crate::{
-    Config, FILE, agent, control,
+    Config, FILE,
     effective::{Effective, Origins},
     key::{Key, suggestion},
+    keys::keys,
     origin::{Origin, Problem, Problems},
     policies,
     said::{self, Said, Sayings},
@@ -31,18 +32,15 @@ pub struct Layers {
     flags: Vec<Said>,
 }
 
-/// All keys but those of policies, in the order in which they are shown.
-pub(crate) fn keys() -> impl Iterator<Item = &'static Key<Config>> + Clone {
-    control::KEYS.iter().chain(agent::KEYS)
-}
-
 /// What may say something of the configuration, and must not be ignored if it does not.
 const PREFIXES: [&str; 3] = ["LOCKWATCH_AGENT_", "LOCKWATCH_CONTROL_", "LOCKWATCH_POLICY_"];
 
 impl Layers {
     /// This file, or [`FILE`], and its drop-ins, `NAME.d/*.toml` beside `NAME.toml`, by name.
     pub fn files(file: Option<&Path>) -> Self {
-        Self { file: file.map(Path::to_owned), ..Self::default() }
+        // Whoever reads it again may work elsewhere by then, and every directory above it is looked at.
+        let file = file.map(|file| path::absolute(file).unwrap_or_else(|_| file.to_owned()));
+        Self { file, ..Self::default() }
     }
 
     /// And then what these variables say. Only what `[agent]` says has variables: a guard is root's business, and stands

@@ -146,6 +146,11 @@ impl Table {
         parties.copied().filter(|pid| self.census.living.contains_key(pid)).collect()
     }
 
+    /// How much it remembers: what happens after a picture adds to it, and not all of it has an end that is told.
+    pub fn size(&self) -> usize {
+        self.locks.len() + self.waits.len() + self.census.living.len() + self.census.dead.len()
+    }
+
     /// Every lock as it is now, newest first.
     pub fn locks(&self) -> Vec<LockSeen> {
         self.newest_first().into_iter().map(|(owned, span)| seen(owned, span)).collect()

@@ -5,7 +5,10 @@
 //! outlive it, the release of a ghost, a long wait: each asks for one look. Everything else is answered from the
 //! kernel-side tables. Once a second it is asked what no descriptor tells: records lost in the kernel.
 
+mod checks;
+mod concern;
 mod deaths;
+mod happened;
 pub mod losses;
 mod waits;
 
@@ -20,10 +23,9 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use lockwatch_core::{
-    lock::{FileId, Kind},
     observation::{Event, LockEvent, LockEventKind},
     process::{Death, Life, Process, ProcessId},
-    report::{Host, LockReport, Report, Settings, SourceState, Verdict},
+    report::{Host, Report, Settings, SourceState, Verdict},
     table::Table,
     time::Timestamp,
 };
@@ -34,6 +36,7 @@ use tokio::{
     time::{Instant, Interval, sleep_until},
 };
 
+pub use self::{concern::Concern, happened::Happened};
 use self::{
     deaths::poll,
     losses::{Losses, Reason, Resyncs},
@@ -49,7 +52,6 @@ use crate::{
             load::{Purpose, Way},
             sizes::Sizes,
             stats::{Census, Lost, Stats},
-            tracing::Throttled,
         },
         clock::Clock,
     },
@@ -61,77 +63,18 @@ const TICK: Duration = Duration::from_secs(1);
 /// Between two looks for the sake of what was lost, at least, unless somebody says otherwise.
 const RESYNC_PAUSE: Duration = Duration::from_secs(5);
 
+/// How much the table may grow after a look until another sets it right: of most locks that are granted after a wait,
+/// and of most processes, nobody tells the end.
+const MOST_GROWTH: usize = 1 << 10;
+
+/// How much it may grow in any case.
+const MOST_SIZE: usize = 1 << 16;
+
 /// How many records are taken before anything else has its turn: a flood must not keep us from looking.
 const AT_ONCE: usize = 1 << 12;
 
 /// How many deaths are waited for at once: the usual limit of open files is 1024, and a look needs some.
 const MOST_PIDFDS: usize = 256;
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Happened {
-    /// A lock operation: a wait or the end of a ghost; any, if that is the purpose.
-    Lock {
-        /// What the kernel told.
-        event: LockEvent,
-        /// For a release: how long it was held.
-        held: Option<Duration>,
-    },
-    /// A locker is gone, with all that went with it.
-    Died {
-        /// When.
-        at: Timestamp,
-        /// Who, and how.
-        process: Arc<Process>,
-    },
-    /// Records were lost, and the picture with them: a look makes it good.
-    Lost {
-        /// When that was noticed.
-        at: Timestamp,
-        /// How many.
-        count: u64,
-    },
-    /// Traced operations were left out, because there were too many.
-    Missed {
-        /// When that was noticed.
-        at: Timestamp,
-        /// How many.
-        count: u64,
-    },
-    /// Operations of a control group are left out of the trace from now on, or no longer.
-    Throttled(Throttled),
-    /// Everything that is, now.
-    Looked(Report),
-    /// A second has passed.
-    Tick,
-}
-
-/// What a look has shown that another must follow: whoever turns the engine says which locks matter to it.
-#[derive(Debug, Default)]
-pub struct Concern {
-    /// Files with a ghost: a wait for one of them asks for a look.
-    pub ghosts: HashSet<FileId>,
-    /// Whether one of them is a lease: one that ends with its last descriptor says nothing.
-    pub silent: bool,
-    /// When one of these locks may get hot.
-    pub may_get_hot: Option<Timestamp>,
-}
-
-impl Concern {
-    /// That for these locks, in a report of that time.
-    pub fn about<'a>(locks: impl IntoIterator<Item = &'a LockReport>, now: Timestamp, settings: Settings) -> Self {
-        let mut concern = Self::default();
-        for lock in locks.into_iter().filter(|lock| is_ghostly(lock)) {
-            concern.ghosts.insert(lock.file);
-            concern.silent |= matches!(lock.kind, Kind::Lease | Kind::Delegation);
-            if !lock.hot {
-                let waits = lock.waiters.iter().map(|waiter| later(waiter.since.unwrap_or(now), settings.hot_after));
-                concern.may_get_hot = waits.chain(concern.may_get_hot).min();
-            }
-        }
-        concern
-    }
-}
 
 /// Watches.
 pub struct Engine {
@@ -153,6 +96,10 @@ pub struct Engine {
     /// How many more pidfds may be open.
     room: Arc<Semaphore>,
     losses: Losses,
+    /// The probes that did not run when they were last asked for.
+    silent: Vec<&'static str>,
+    /// When the last look was, and how large the table was then.
+    looked: (Instant, usize),
     /// What had gone missing when it was last asked.
     lost: Lost,
     /// Whether every operation is told, for a while.
@@ -193,6 +140,8 @@ impl Engine {
             dying: JoinSet::new(),
             room: Arc::new(Semaphore::new(MOST_PIDFDS)),
             losses: Losses::new(RESYNC_PAUSE),
+            silent: Vec::new(),
+            looked: (Instant::now(), 0),
             lost: Lost::default(),
             tracing: false,
             look_due: true,
@@ -240,6 +189,7 @@ impl Engine {
         for late in self.bpf.watch(self.parties.iter().copied())? {
             self.await_death(late, None);
         }
+        self.looked = (Instant::now(), self.table.size());
         self.losses.looked(report.taken_at);
         self.losses.note(Reason::Torn, u64::from(!report.exact));
         Ok(report)
@@ -402,13 +352,19 @@ impl Engine {
             }
             LockEventKind::Acquired | LockEventKind::Refused => {}
         }
-        let released = match event.remote {
-            true => Vec::new(), // the table has what the kernel has
+        let adds = matches!(event.what, LockEventKind::Acquired | LockEventKind::Granted | LockEventKind::Waiting);
+        // The table has what the kernel has, and only so much of it.
+        let released = match event.remote || adds && self.growth() > MOST_SIZE {
+            true => Vec::new(),
             false => self.table.apply(&Event::Lock(event.clone())),
         };
         let since = released.iter().find_map(|released| released.lock.acquired_at);
         let held = since.map(|since| event.at.since(since));
         self.happened.push_back(Happened::Lock { event, held });
+    }
+
+    fn growth(&self) -> usize {
+        self.table.size().saturating_sub(self.looked.1)
     }
 
     /// A process is through.
@@ -450,50 +406,6 @@ impl Engine {
         self.concern.may_get_hot = None;
         self.look_due = true;
     }
-
-    /// Once a second: what was lost, and whether the probes still run.
-    fn check_losses(&mut self) -> Result<()> {
-        let silent = self.bpf.silent()?;
-        if !silent.is_empty() {
-            self.losses.note(Reason::Detached, silent.len() as u64);
-            match self.bpf.reattach(&silent) {
-                Ok(()) => log::warn!("probes were detached, and are attached again: {}", silent.join(", ")),
-                Err(error) => log::error!("probes are detached: {error:#}"),
-            }
-        }
-        self.count_losses()?;
-        self.losses.second_is_over();
-        let at = Clock::read().now();
-        if let Some(count) = self.losses.tell(at) {
-            self.table.apply(&Event::Lost { at, count });
-            self.happened.push_back(Happened::Lost { at, count });
-        }
-        self.look_due |= self.losses.is_due(at);
-        Ok(())
-    }
-
-    /// Asks what went missing in the kernel since it was last asked.
-    fn count_losses(&mut self) -> Result<()> {
-        let now = self.bpf.losses()?;
-        let then = std::mem::replace(&mut self.lost, now);
-        let reasons = [
-            (Reason::Ring, now.ring, then.ring),
-            (Reason::Held, now.held, then.held),
-            (Reason::Processes, now.processes, then.processes),
-            (Reason::Waits, now.waits, then.waits),
-            (Reason::Watched, now.watched, then.watched),
-            (Reason::Missed, now.missed, then.missed),
-        ];
-        for (reason, now, then) in reasons {
-            self.losses.note(reason, now.saturating_sub(then));
-        }
-        match now.traced.saturating_sub(then.traced) {
-            0 => {}
-            count if self.tracing => self.happened.push_back(Happened::Missed { at: Clock::read().now(), count }),
-            count => self.losses.note_untold(count), // a trace that is told everything
-        }
-        Ok(())
-    }
 }
 
 /// A process of which nothing is left; `seen` is empty for one whose exit we came too late to see.
@@ -515,10 +427,6 @@ fn parties(report: &Report) -> HashSet<u32> {
         }
     }
     pids
-}
-
-fn is_ghostly(lock: &LockReport) -> bool {
-    lock.verdict == Verdict::Orphaned || lock.deadlock || lock.hot
 }
 
 fn later(at: Timestamp, by: Duration) -> Timestamp {

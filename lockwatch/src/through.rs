@@ -25,11 +25,13 @@ pub fn report(request: &Request) -> Option<Report> {
     ask(request, locks)
 }
 
-/// Every lock operation from now on, behind everything that is; `None` where we must look for ourselves.
-pub fn operations(request: &Request) -> Option<(Feed, Report)> {
+/// What happens from now on, behind everything that is; `None` where we must watch for ourselves. Must be called within a
+/// runtime that has its drivers on.
+pub fn events(request: &Request, operations: bool) -> Option<(Feed, Report)> {
+    let page = if operations { "/api/v1/events?operations=1" } else { "/api/v1/events" };
     ask(request, |socket| {
         // What happens between the two is told twice rather than not at all.
-        let feed = Feed::open(Connection::open(socket, "/api/v1/events?operations=1")?)?;
+        let feed = Feed::open(Connection::open(socket, page)?)?;
         Ok((feed, locks(socket)?))
     })
 }

@@ -37,7 +37,10 @@ use crate::{
 
 /// Follows orphaned and hot locks.
 pub fn orphans(request: &Request) -> Result<Exit> {
-    run(request, Purpose::Watch, None)
+    match feed::follow(request, Purpose::Watch)? {
+        Some(exit) => Ok(exit),
+        None => run(request, Purpose::Watch, None),
+    }
 }
 
 /// Tells the story of some locks, and follows them until they are gone.
@@ -47,7 +50,7 @@ pub fn explain(request: &Request, what: &OsStr) -> Result<Exit> {
 
 /// Follows lock operations.
 pub fn trace(request: &Request) -> Result<Exit> {
-    match feed::trace(request)? {
+    match feed::follow(request, Purpose::Trace)? {
         Some(exit) => Ok(exit),
         None => run(request, Purpose::Trace, None),
     }

@@ -1,5 +1,5 @@
-//! A day in minutes: an agent, a thousand lock operations a second, and orphans that are born and cleared all the while,
-//! each of which it must report once. Meanwhile its memory and its descriptors are watched.
+//! A day in minutes: an agent, a thousand lock operations a second, waits of short-lived processes for short-lived files,
+//! and orphans that are born and cleared all the while, each of which it must report once. Meanwhile its memory and its descriptors are watched.
 
 mod cradle;
 mod fit;
@@ -31,6 +31,8 @@ pub use cradle::cradle;
 const OPERATIONS: f64 = 1000.0;
 /// Orphans a second: ten thousand in twenty minutes.
 const BIRTHS: f64 = 10_000.0 / (20.0 * 60.0);
+/// Waits a second, each of a process and for a file of its own.
+const WAITS: f64 = 10.0;
 /// How often somebody looks after everything.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -39,6 +41,7 @@ pub struct Day {
     ledger: Ledger,
     vitals: Vitals,
     operations: u64,
+    waits: u64,
     lost: Vec<(&'static str, f64)>,
     resyncs: f64,
     exact: bool,
@@ -62,6 +65,7 @@ pub fn live(minutes: f64) -> Result<Day> {
         ledger: Ledger::default(),
         vitals: Vitals::default(),
         operations: 0,
+        waits: 0,
         lost: Vec::new(),
         resyncs: 0.0,
         exact: false,
@@ -77,6 +81,10 @@ pub fn live(minutes: f64) -> Result<Day> {
             let name = day.ledger.next();
             cradle.bear(&name)?;
             day.ledger.bear(name);
+        }
+        if (day.waits as f64) < now * WAITS {
+            cradle.contend(&format!("contended-{}", day.waits))?;
+            day.waits += 1;
         }
         day.ledger.hear(&agent.watcher().take_events(), scene.dir());
         for name in day.ledger.due() {
@@ -111,7 +119,7 @@ impl Day {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} lock operations; {}", self.operations, self.ledger)?;
+        writeln!(f, "{} lock operations, {} waits; {}", self.operations, self.waits, self.ledger)?;
         writeln!(f, "{}", self.vitals)?;
         let lost: Vec<_> = self.lost.iter().map(|(stage, count)| format!("{stage} {count}")).collect();
         write!(f, "lost: {}; {} resyncs", lost.join(", "), self.resyncs)

@@ -21,6 +21,7 @@ pub mod sys;
 pub use harness::{
     agent::{HostAgent, free_port},
     bpf_objects::{BpfObject, bpf_objects},
+    browser::{Browser, CHROMIUM},
     case::{case_of, keeper, person},
     control_group::{ControlGroup, Hierarchy},
     door::{Caller, Door, User},
@@ -37,6 +38,7 @@ pub use harness::{
     proc_locks::{ProcLock, becomes_free, holders, proc_locks, proc_locks_of},
     process::Process,
     program::{Run, lockwatch, lockwatch_command, lockwatch_path, plain, program, run},
+    prometheus::Prometheus,
     ready_made::{KINDS, ghost, in_flight, opened, taken},
     resident::Resident,
     scene::Scene,

@@ -7,6 +7,7 @@ use std::{
     os::unix::{
         fs::chown,
         net::{UnixListener, UnixStream},
+        process::CommandExt,
     },
     path::{Path, PathBuf},
     thread,
@@ -14,7 +15,8 @@ use std::{
 };
 
 use lockwatch_tests::{
-    Event, HostAgent, Run, Scene, Watcher, ghost, in_flight, items, lockwatch_command, needs_bpf, run, taken,
+    Event, HostAgent, Run, Scene, Watcher, ghost, in_flight, items, lockwatch_command, needs_bpf, opened, plain, run,
+    taken,
 };
 use rustix::{process::Uid, thread::set_thread_res_uid};
 use serde_json::Value;
@@ -130,6 +132,46 @@ fn the_agents_own_operations_and_ends_are_traced() {
 }
 
 #[test]
+fn orphans_are_followed_through_the_agent() {
+    if !needs_bpf("orphans_are_followed_through_the_agent") {
+        return;
+    }
+    let scene = Scene::new();
+    let (before, after, other) = (scene.file("before"), scene.file("after"), scene.file("other"));
+    let mut agent = HostAgent::start(&scene, "hot_after = '100ms'");
+    let (_, mut heir) = ghost(&scene, &before);
+    agent.watcher().wait_about("orphaned", &before);
+    let mut command = lockwatch_command();
+    command.args(["orphans", "--watch", "--ndjson", "--api-socket"]).arg(agent.api_socket()).args([&before, &after]);
+    let watcher = Watcher::of(command);
+    let told = watcher.wait_about("orphaned", &before);
+    assert!(items(&told.json["history"]).len() >= 3, "{:#}", told.json);
+    let (_, _elsewhere) = ghost(&scene, &other);
+    let (_, mut second) = ghost(&scene, &after);
+    watcher.wait_about("orphaned", &after);
+    let mut waiter = opened(&scene, &after);
+    let wait = waiter.wait_for(&after, "flock 9 ex");
+    watcher.wait_about("hot", &after);
+    second.kill();
+    waiter.granted(wait);
+    watcher.wait_about("cleared", &after);
+    watcher.wait_for("all_clear", |event| event.is("all_clear"));
+    heir.kill();
+    watcher.wait_about("cleared", &before);
+    let events = watcher.events();
+    let times = |name: &str| events.iter().filter(|event| event.is(name)).count();
+    assert_eq!(["orphaned", "hot", "cleared", "all_clear"].map(times), [2, 1, 2, 1], "{events:#?}");
+    assert!(!events.iter().any(|event| event.about(&other)), "other files are left out");
+
+    watcher.forget();
+    agent.process().kill();
+    watcher.wait_for("second watching", |event| event.is("watching"));
+    let third = scene.file("before");
+    let _heir = ghost(&scene, &third);
+    watcher.wait_about("orphaned", &third);
+}
+
+#[test]
 fn an_agent_that_fails_is_told_and_done_without() {
     if !needs_bpf("an_agent_that_fails_is_told_and_done_without") {
         return;
@@ -217,6 +259,31 @@ fn the_agent_must_be_roots_or_ones_own() {
     run.document();
 }
 
+#[test]
+fn members_of_its_group_may_ask_and_see_all() {
+    if !needs_bpf("members_of_its_group_may_ask_and_see_all") {
+        return;
+    }
+    const GROUP: u32 = 61_234;
+    let scene = Scene::new();
+    let path = scene.file("lock");
+    let agent = HostAgent::start(&scene, &format!("api_socket_group = '{GROUP}'"));
+    let (_, _heir) = ghost(&scene, &path);
+    agent.watcher().wait_about("orphaned", &path);
+    let lockwatch = scene.lockwatch();
+    let ask = |gid: u32| {
+        let mut command = plain(&lockwatch);
+        command.args(["list", "--json", "--api-socket"]).arg(agent.api_socket()).arg(&path).uid(61_001).gid(gid);
+        run(&mut command)
+    };
+    let member = ask(GROUP);
+    let document = member.document();
+    assert_eq!((document["locks"][0]["cause"].as_str(), member.stderr.as_str()), (Some("leaked"), ""), "{document:#}");
+    let other = ask(61_235);
+    assert!(other.stderr.contains("its socket is for root and the members of its group"), "{}", other.stderr);
+    assert_eq!(other.document()["locks"][0].get("history"), None);
+}
+
 /// Somebody who listens where an agent should, and treats everybody alike.
 struct FakeAgent {
     socket: PathBuf,
@@ -225,7 +292,7 @@ struct FakeAgent {
 impl FakeAgent {
     fn start(scene: &Scene, fault: Fault) -> Self {
         let socket = scene.socket();
-        let listener = UnixListener::bind(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap_or_else(|e| panic!("bind {}: {e}", socket.display()));
         // Ends with the test's process; nobody connects any more.
         thread::spawn(move || listener.incoming().flatten().for_each(fault));
         Self { socket }

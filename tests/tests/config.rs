@@ -80,3 +80,17 @@ fn a_check_says_everything_that_is_wrong() {
     let run = config(&["check"], &path, &[]);
     assert_eq!((run.code, run.text()), (Some(1), &*format!("{} belongs to uid 65534, not to root\n", path.display())));
 }
+
+#[test]
+fn a_file_may_be_named_from_where_one_is() {
+    if !needs_root("a_file_may_be_named_from_where_one_is") {
+        return;
+    }
+    let scene = Scene::new();
+    fs::write(scene.path("mine.toml"), "[agent]\nhot_after = '7s'\n").unwrap();
+    let mut command = lockwatch_command();
+    command.current_dir(scene.path("mine.toml").parent().unwrap());
+    let shown = run(command.args(["config", "show", "--origin", "--config", "mine.toml"]));
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.code == Some(0) && text.contains("7s") && text.contains("mine.toml:2"), "{shown:?}");
+}

@@ -17,22 +17,19 @@ mod people;
 mod picture;
 pub mod sizes;
 pub mod stats;
+mod sweep;
 mod tracefs;
 pub mod tracing;
 mod walk;
 
-use std::{
-    collections::{self, HashSet},
-    path::Path,
-    time::Instant,
-};
+use std::{collections, path::Path, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
-use lockwatch_common::{Counters, HeldValue, LockKey, ProcessKey, ProcessValue, WalkRecord, Wire, counter};
+use lockwatch_common::{Counters, HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
 use lockwatch_core::{observation::Picture, process::ProcessId, time::StartTime};
 
 use self::{
@@ -44,7 +41,7 @@ use self::{
     hidden::{Found, Search},
     load::{Attached, Purpose},
     sizes::Sizes,
-    stats::{Census, Counted, Ours},
+    stats::{Census, Counted, Lost, Ours},
     tracing::Tracer,
     walk::{Walked, Walker},
 };
@@ -82,8 +79,8 @@ pub struct Bpf {
     /// The exact identity of every process that the last look met: `/proc` gives starts only in ticks.
     met: collections::HashMap<u32, ProcessKey>,
     counters: PerCpuArray<MapData, [u8; size_of::<Counters>()]>,
-    /// How often a table had been full when they were swept last.
-    swept: u64,
+    /// What had been lost when the tables were swept last.
+    swept: Lost,
     /// Whether the probes were not there for a while, so that the tables may have what is gone.
     distrusted: bool,
 }
@@ -96,7 +93,9 @@ impl Bpf {
 
     /// Loads, and attaches the probes: from here on nothing is missed. `only` forces one way of attaching.
     pub fn for_watching(purpose: Purpose, only: Option<load::Way>, sizes: Sizes) -> Result<Self> {
-        Self::open(purpose, only, sizes)
+        let bpf = Self::open(purpose, only, sizes)?;
+        give_back();
+        Ok(bpf)
     }
 
     fn open(purpose: Purpose, only: Option<load::Way>, sizes: Sizes) -> Result<Self> {
@@ -146,7 +145,7 @@ impl Bpf {
             watched: HashMap::try_from(map("WATCHED")?)?,
             met: collections::HashMap::new(),
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,
-            swept: 0,
+            swept: Lost::default(),
             distrusted: false,
             ebpf,
         })
@@ -283,67 +282,19 @@ impl Bpf {
         Ok(late)
     }
 
-    /// Notes locks that were taken before anybody watched, so that their release is told. A lock that the probes have
-    /// noted meanwhile is left alone. Half of the table is left to the probes; the first to be noted are those of whose
-    /// takers nothing is left, for their release is news.
-    fn note_unseen(&mut self, walked: &Walked) -> Result<()> {
-        let entries = self.counted()?.entries(counter::HELD, self.ours.held);
-        let mut room = u64::from(self.sizes.held / 2).saturating_sub(entries);
-        let (left, kept): (Vec<&WalkRecord>, Vec<&WalkRecord>) = walked
-            .locks()
-            .filter(|record| record.process.start_ns == 0)
-            .partition(|record| !self.met.contains_key(&record.pid));
-        for record in left.into_iter().chain(kept) {
-            let process = ProcessKey { start_ns: 0, pid: record.pid, pad: 0 };
-            let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end, ty: record.ty, pad: 0 };
-            if room > 0 {
-                // If it is there already, or the table is full all the same, there is nothing better to do.
-                let noted = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST).is_ok();
-                self.ours.held += i64::from(noted);
-                room -= u64::from(noted);
-            } else if self.met.contains_key(&record.pid) {
-                break;
-            } else {
-                self.ours.held_full += u64::from(self.held.get(&bytes_of(&record.lock), 0).is_err());
-            }
-        }
-        Ok(())
-    }
-
-    /// When a table was full, or a probe gone: forgets the locks that went without a word, and the dead who held nothing else. A lease
-    /// that ends with the close of its file fires no probe (fs/locks.c locks_remove_lease, 6.18), a refused one has been
-    /// noted all the same, and the classic probe cannot see what is left of a range.
-    fn sweep(&mut self, walked: &Walked, began_ns: u64) -> Result<()> {
-        let full = self.losses()?.full();
-        if full == self.swept && !self.distrusted || !walked.gaps.is_empty() {
-            return Ok(());
-        }
-        let there: HashSet<LockKey> = walked.locks().map(|record| record.lock).collect();
-        let mut lockers = HashSet::new();
-        for (key, value) in self.held.iter().collect::<Result<Vec<_>, _>>().context("read the table of locks")? {
-            let (lock, note) = LockKey::read(&key).zip(HeldValue::read(&value)).context("short note of a lock")?;
-            if there.contains(&lock) || note.at_ns > began_ns {
-                lockers.insert(note.process);
-            } else {
-                self.ours.held -= i64::from(self.held.remove(&key).is_ok()); // or the probes were quicker
-            }
-        }
-        for (key, value) in
-            self.processes.iter().collect::<Result<Vec<_>, _>>().context("read the table of processes")?
-        {
-            let (process, value) = ProcessKey::read(&key).zip(ProcessValue::read(&value)).context("short process")?;
-            if value.died_ns != 0 && !lockers.contains(&process) {
-                self.ours.processes -= i64::from(self.processes.remove(&key).is_ok());
-            }
-        }
-        (self.swept, self.distrusted) = (full, false);
-        Ok(())
-    }
-
     /// Counts the locks that are, and those who wait: one walk, no descriptors, nothing of `/proc`.
     pub fn census(&mut self) -> Result<Census> {
         Ok(self.walker.run(&mut self.ebpf)?.census())
     }
+}
+
+/// Gives the memory that parsing the kernel's types took back to the system: tens of megabytes, never needed again.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches only what is free (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// The wire form of a key or a value, as the maps take it.

@@ -68,6 +68,11 @@ pub fn is_exiting(process: ProcessId) -> bool {
     own_stat(process).is_none_or(|stat| stat.is_ending())
 }
 
+/// Whether nothing is left of the process, not even a zombie.
+pub fn has_vanished(process: ProcessId) -> bool {
+    own_stat(process).is_none()
+}
+
 fn own_stat(process: ProcessId) -> Option<Stat> {
     let stat = ProcDir::process(Path::new("/proc"), process.pid).and_then(|dir| dir.read("stat")).ok()?;
     Stat::parse(&stat).filter(|stat| process.start.is_none_or(|start| start == stat.start))

@@ -34,6 +34,11 @@ impl Cradle {
         self.ask(&format!("bear {name}"))
     }
 
+    /// A wait of a process of its own for a new file, granted.
+    pub(super) fn contend(&mut self, name: &str) -> Result<()> {
+        self.ask(&format!("contend {name}"))
+    }
+
     /// Ends whoever keeps it, and the file.
     pub(super) fn end(&mut self, name: &str) -> Result<()> {
         self.ask(&format!("end {name}"))
@@ -56,7 +61,7 @@ impl Drop for Cradle {
     }
 }
 
-/// The cradle itself: `bear NAME` and `end NAME` on its standard input, `ok` for each.
+/// The cradle itself: `bear NAME`, `end NAME` and `contend NAME` on its standard input, `ok` for each.
 ///
 /// # Errors
 ///
@@ -70,17 +75,40 @@ pub fn cradle(dir: &Path, seconds: u32) -> Result<()> {
         let line = line.context("hear what to do")?;
         let (what, name) = line.split_once(' ').context("a command without a name")?;
         let path = dir.join(name);
-        if what == "bear" {
+        if what != "end" {
             std::fs::write(&path, "").with_context(|| format!("create {}", path.display()))?;
+        }
+        if what == "bear" {
             heirs.insert(name.to_owned(), bear(&path)?);
+        } else if what == "contend" {
+            contend(&path)?;
         } else {
             let heir = heirs.remove(name).with_context(|| format!("{name} was never born"))?;
             sys::kill(heir, libc::SIGKILL).context("end an heir")?;
             sys::wait_for(heir).context("wait for an heir")?;
+        }
+        if what != "bear" {
             std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
         println!("ok");
     }
+    Ok(())
+}
+
+/// Takes it, and has a child wait for it that ends as soon as it has it.
+fn contend(path: &Path) -> Result<()> {
+    let open = || sys::open(path.as_os_str().as_bytes(), libc::O_RDWR | libc::O_CLOEXEC);
+    let ours = open()?;
+    sys::flock(ours, libc::LOCK_EX)?;
+    let Some(child) = sys::fork().context("fork")? else {
+        let done = sys::close(ours).and_then(|()| sys::flock(open()?, libc::LOCK_EX));
+        sys::exit(done.is_err().into())
+    };
+    // Long enough for most of them to wait; it is no fault if one does not.
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    sys::flock(ours, libc::LOCK_UN)?;
+    sys::close(ours)?;
+    ensure!(sys::wait_for(child)?.success(), "a waiter did not get {}", path.display());
     Ok(())
 }
 

@@ -110,9 +110,10 @@ impl<'a> People<'a> {
 /// A process that died while we watched.
 pub fn dead_process(process: &ProcessKey, value: &ProcessValue, clock: &Clock) -> Process {
     let id = process_id(process);
+    let seen = value.flags & process_flag::UNSEEN == 0;
     let death = Death {
-        at: Some(clock.at_boot_ns(value.died_ns)),
-        exit: Some(exit_of(process, value)),
+        at: seen.then(|| clock.at_boot_ns(value.died_ns)),
+        exit: seen.then(|| exit_of(process, value)),
         number_reused_by: None,
     };
     Process {
