@@ -67,6 +67,7 @@ mod tests {
     fn what_is_not_known_is_not_there() {
         let check = |change: fn(&mut lockwatch_core::report::Report), orphan: Option<&str>, waiter: Option<&str>| {
             let mut report = fixture::report();
+            report.locks.truncate(1);
             change(&mut report);
             let page = metrics::page_of_look(Looked::of(&report)).unwrap();
             let value = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
