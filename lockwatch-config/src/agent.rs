@@ -26,6 +26,8 @@ pub struct Agent {
     pub api_socket_group: Option<String>,
     /// Whether `/api/v1/` is also answered over TCP, to whoever can connect.
     pub api_on_tcp: bool,
+    /// Whether the status page names files and processes over TCP.
+    pub page: bool,
     /// How many connections it serves at once.
     pub max_connections: u32,
     /// How long somebody must have waited for an orphaned or deadlocked lock to be hot.
@@ -94,6 +96,7 @@ impl Default for Agent {
             api_socket: API_SOCKET.into(),
             api_socket_group: None,
             api_on_tcp: false,
+            page: true,
             max_connections: 64,
             hot_after: Duration::from_secs(5),
             resync_min: Duration::from_secs(5),
@@ -141,6 +144,12 @@ pub const KEYS: &[Key<Config>] = &[
         about: "Whether /api/v1/ is answered over TCP too, to whoever can connect: it names paths and processes",
         set: |c, value| value.truth().map(|truth| c.agent.api_on_tcp = truth),
         get: |c| Some(Value::Truth(c.agent.api_on_tcp)),
+    },
+    Key {
+        name: "agent.page",
+        about: "Whether the status page names paths and processes to whoever can connect over TCP (beyond this host only with api_on_tcp); if not, it has numbers only",
+        set: |c, value| value.truth().map(|truth| c.agent.page = truth),
+        get: |c| Some(Value::Truth(c.agent.page)),
     },
     Key {
         name: "agent.max_connections",

@@ -10,8 +10,10 @@ pub mod hub;
 pub mod manager;
 pub mod metrics;
 pub mod numbers;
+pub mod page;
 pub mod policies;
 pub mod privileges;
+pub mod recent;
 pub mod reload;
 pub mod state;
 pub mod vitals;
@@ -27,7 +29,12 @@ use tokio::{
     sync::oneshot,
 };
 
-use self::{doors::Doors, herald::Herald, hub::Door, state::State};
+use self::{
+    doors::{Doors, OnTcp},
+    herald::Herald,
+    hub::Door,
+    state::State,
+};
 use crate::{engine::Engine, exit::Exit, request::AgentRequest, sources::bpf::load::Purpose};
 
 /// How many turns in a row may fail before it is better to end, and to be started anew.
@@ -120,7 +127,9 @@ fn bind(config: &Agent) -> Result<Doors> {
     };
     let group = config.api_socket_group.as_ref().map(group).transpose()?;
     let most = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
-    Doors::bind(config.listen, &config.api_socket, group, config.api_on_tcp, most)
+    let near = config.listen.is_none_or(|address| address.ip().is_loopback());
+    let names = config.page && (near || config.api_on_tcp);
+    Doors::bind(config.listen, &config.api_socket, group, OnTcp { api: config.api_on_tcp, names }, most)
 }
 
 /// Opens them.

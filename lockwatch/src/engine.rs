@@ -5,7 +5,10 @@
 //! outlive it, the release of a ghost, a long wait: each asks for one look. Everything else is answered from the
 //! kernel-side tables. Once a second it is asked what no descriptor tells: records lost in the kernel.
 
+mod checks;
+mod concern;
 mod deaths;
+mod happened;
 pub mod losses;
 mod waits;
 
@@ -20,10 +23,9 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use lockwatch_core::{
-    lock::{FileId, Kind},
     observation::{Event, LockEvent, LockEventKind},
     process::{Death, Life, Process, ProcessId},
-    report::{Host, LockReport, Report, Settings, SourceState, Verdict},
+    report::{Host, Report, Settings, SourceState, Verdict},
     table::Table,
     time::Timestamp,
 };
@@ -34,6 +36,7 @@ use tokio::{
     time::{Instant, Interval, sleep_until},
 };
 
+pub use self::{concern::Concern, happened::Happened};
 use self::{
     deaths::poll,
     losses::{Losses, Reason, Resyncs},
@@ -49,7 +52,6 @@ use crate::{
             load::{Purpose, Way},
             sizes::Sizes,
             stats::{Census, Lost, Stats},
-            tracing::Throttled,
         },
         clock::Clock,
     },
@@ -73,72 +75,6 @@ const AT_ONCE: usize = 1 << 12;
 
 /// How many deaths are waited for at once: the usual limit of open files is 1024, and a look needs some.
 const MOST_PIDFDS: usize = 256;
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Happened {
-    /// A lock operation: a wait or the end of a ghost; any, if that is the purpose.
-    Lock {
-        /// What the kernel told.
-        event: LockEvent,
-        /// For a release: how long it was held.
-        held: Option<Duration>,
-    },
-    /// A locker is gone, with all that went with it.
-    Died {
-        /// When.
-        at: Timestamp,
-        /// Who, and how.
-        process: Arc<Process>,
-    },
-    /// Records were lost, and the picture with them: a look makes it good.
-    Lost {
-        /// When that was noticed.
-        at: Timestamp,
-        /// How many.
-        count: u64,
-    },
-    /// Traced operations were left out, because there were too many.
-    Missed {
-        /// When that was noticed.
-        at: Timestamp,
-        /// How many.
-        count: u64,
-    },
-    /// Operations of a control group are left out of the trace from now on, or no longer.
-    Throttled(Throttled),
-    /// Everything that is, now.
-    Looked(Report),
-    /// A second has passed.
-    Tick,
-}
-
-/// What a look has shown that another must follow: whoever turns the engine says which locks matter to it.
-#[derive(Debug, Default)]
-pub struct Concern {
-    /// Files with a ghost: a wait for one of them asks for a look.
-    pub ghosts: HashSet<FileId>,
-    /// Whether one of them is a lease: one that ends with its last descriptor says nothing.
-    pub silent: bool,
-    /// When one of these locks may get hot.
-    pub may_get_hot: Option<Timestamp>,
-}
-
-impl Concern {
-    /// That for these locks, in a report of that time.
-    pub fn about<'a>(locks: impl IntoIterator<Item = &'a LockReport>, now: Timestamp, settings: Settings) -> Self {
-        let mut concern = Self::default();
-        for lock in locks.into_iter().filter(|lock| is_ghostly(lock)) {
-            concern.ghosts.insert(lock.file);
-            concern.silent |= matches!(lock.kind, Kind::Lease | Kind::Delegation);
-            if !lock.hot {
-                let waits = lock.waiters.iter().map(|waiter| later(waiter.since.unwrap_or(now), settings.hot_after));
-                concern.may_get_hot = waits.chain(concern.may_get_hot).min();
-            }
-        }
-        concern
-    }
-}
 
 /// Watches.
 pub struct Engine {
@@ -470,53 +406,6 @@ impl Engine {
         self.concern.may_get_hot = None;
         self.look_due = true;
     }
-
-    /// Once a second: what was lost, and whether the probes still run.
-    fn check_losses(&mut self) -> Result<()> {
-        let silent = self.bpf.silent()?;
-        if !silent.is_empty() {
-            self.losses.note(Reason::Detached, silent.len() as u64);
-            match self.bpf.reattach(&silent) {
-                Ok(()) => log::warn!("probes were detached, and are attached again: {}", silent.join(", ")),
-                Err(error) if silent != self.silent => log::error!("probes are detached: {error:#}"),
-                Err(_) => {} // as a second ago
-            }
-        }
-        self.silent = silent;
-        self.count_losses()?;
-        self.losses.second_is_over();
-        let at = Clock::read().now();
-        if let Some(count) = self.losses.tell(at) {
-            self.table.apply(&Event::Lost { at, count });
-            self.happened.push_back(Happened::Lost { at, count });
-        }
-        self.look_due |= self.losses.is_due(at);
-        self.look_due |= self.growth() > MOST_GROWTH && self.looked.0.elapsed() >= RESYNC_PAUSE;
-        Ok(())
-    }
-
-    /// Asks what went missing in the kernel since it was last asked.
-    fn count_losses(&mut self) -> Result<()> {
-        let now = self.bpf.losses()?;
-        let then = std::mem::replace(&mut self.lost, now);
-        let reasons = [
-            (Reason::Ring, now.ring, then.ring),
-            (Reason::Held, now.held, then.held),
-            (Reason::Processes, now.processes, then.processes),
-            (Reason::Waits, now.waits, then.waits),
-            (Reason::Watched, now.watched, then.watched),
-            (Reason::Missed, now.missed, then.missed),
-        ];
-        for (reason, now, then) in reasons {
-            self.losses.note(reason, now.saturating_sub(then));
-        }
-        match now.traced.saturating_sub(then.traced) {
-            0 => {}
-            count if self.tracing => self.happened.push_back(Happened::Missed { at: Clock::read().now(), count }),
-            count => self.losses.note_untold(count), // a trace that is told everything
-        }
-        Ok(())
-    }
 }
 
 /// A process of which nothing is left; `seen` is empty for one whose exit we came too late to see.
@@ -538,10 +427,6 @@ fn parties(report: &Report) -> HashSet<u32> {
         }
     }
     pids
-}
-
-fn is_ghostly(lock: &LockReport) -> bool {
-    lock.verdict == Verdict::Orphaned || lock.deadlock || lock.hot
 }
 
 fn later(at: Timestamp, by: Duration) -> Timestamp {

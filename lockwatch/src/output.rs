@@ -18,7 +18,7 @@ pub mod schema;
 pub mod sort;
 pub(crate) mod style;
 pub mod table;
-mod ways;
+pub(crate) mod ways;
 pub(crate) mod words;
 mod writer;
 

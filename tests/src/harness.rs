@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod bpf_objects;
+pub(crate) mod browser;
 pub(crate) mod case;
 pub(crate) mod control_group;
 pub(crate) mod door;

@@ -21,6 +21,7 @@ pub mod sys;
 pub use harness::{
     agent::{HostAgent, free_port},
     bpf_objects::{BpfObject, bpf_objects},
+    browser::{Browser, CHROMIUM},
     case::{case_of, keeper, person},
     control_group::{ControlGroup, Hierarchy},
     door::{Caller, Door, User},

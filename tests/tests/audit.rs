@@ -353,7 +353,8 @@ fn with_tmpfs(dir: &Path, options: &CStr, work: impl FnOnce() + Send) {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
         mount("lockwatch", dir, "tmpfs", MountFlags::empty(), Some(options)).unwrap();
         work();
-        unmount(dir, UnmountFlags::empty()).unwrap();
+        // Whoever looks at paths of this host may have a descriptor in it for a moment.
+        unmount(dir, UnmountFlags::DETACH).unwrap();
     };
     std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }

@@ -9,6 +9,7 @@ mod connection;
 mod events;
 mod host;
 mod locks;
+mod page;
 mod patient;
 mod routes;
 
@@ -49,8 +50,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Doors {
     tcp: Option<TcpListener>,
     unix: Listener,
-    api_on_tcp: bool,
+    on_tcp: OnTcp,
     max_connections: usize,
+}
+
+/// What is told over TCP of paths and processes: nobody knows who asks there.
+#[derive(Clone, Copy, Debug)]
+pub struct OnTcp {
+    /// Whether `/api/v1/` is answered.
+    pub api: bool,
+    /// Whether the status page has names.
+    pub names: bool,
 }
 
 /// By which door somebody came.
@@ -66,7 +76,8 @@ enum Way {
 #[derive(Debug)]
 struct House {
     door: Door,
-    api_on_tcp: bool,
+    on_tcp: OnTcp,
+    page: page::Shared,
     /// This machine's name, as clients may call it.
     name: String,
     missed: AtomicU64,
@@ -90,7 +101,7 @@ impl Doors {
         tcp: Option<SocketAddr>,
         unix: &Path,
         group: Option<u32>,
-        api_on_tcp: bool,
+        on_tcp: OnTcp,
         max_connections: usize,
     ) -> Result<Self> {
         let listen = |address| TcpListener::bind(address).with_context(|| format!("listen at http://{address}"));
@@ -105,7 +116,7 @@ impl Doors {
             }
         }
         let unix = Listener::bind(unix, group).context("open the agent's API socket")?;
-        Ok(Self { tcp, unix, api_on_tcp, max_connections })
+        Ok(Self { tcp, unix, on_tcp, max_connections })
     }
 
     /// Where the one on TCP is.
@@ -126,7 +137,8 @@ impl Doors {
         let (close, closing) = watch::channel(false);
         let house = Arc::new(House {
             door,
-            api_on_tcp: self.api_on_tcp,
+            on_tcp: self.on_tcp,
+            page: page::Shared::default(),
             name: host::own_name(),
             missed: AtomicU64::new(0),
             turned_away_tcp: AtomicU64::new(0),

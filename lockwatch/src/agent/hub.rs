@@ -13,7 +13,7 @@ use std::{
 use lockwatch_core::{id::LockId, report::Report, timeline::Moment};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::numbers::Numbers;
+use super::{numbers::Numbers, recent::Recent};
 
 /// How many questions may wait for the engine: more are turned away at once.
 const MOST_QUESTIONS: usize = 256;
@@ -54,6 +54,8 @@ pub struct Hub {
     pub operations: broadcast::Sender<Line>,
     /// How the engine is.
     pub pulse: Arc<Pulse>,
+    /// What was told lately.
+    pub recent: Arc<Recent>,
 }
 
 /// The doors' side; every door has one.
@@ -65,6 +67,8 @@ pub struct Door {
     operations: broadcast::Sender<Line>,
     /// How the engine is.
     pub pulse: Arc<Pulse>,
+    /// What was told lately.
+    pub recent: Arc<Recent>,
 }
 
 /// Both sides of a new meeting place.
@@ -72,9 +76,15 @@ pub fn open() -> (Hub, Door) {
     let (ask, asked) = mpsc::channel(MOST_QUESTIONS);
     let (changes, _) = broadcast::channel(MOST_BEHIND);
     let (operations, _) = broadcast::channel(MOST_BEHIND);
-    let pulse = Arc::new(Pulse::default());
-    let door = Door { ask, changes: changes.clone(), operations: operations.clone(), pulse: Arc::clone(&pulse) };
-    (Hub { asked, changes, operations, pulse }, door)
+    let (pulse, recent) = (Arc::new(Pulse::default()), Arc::new(Recent::default()));
+    let door = Door {
+        ask,
+        changes: changes.clone(),
+        operations: operations.clone(),
+        pulse: Arc::clone(&pulse),
+        recent: Arc::clone(&recent),
+    };
+    (Hub { asked, changes, operations, pulse, recent }, door)
 }
 
 impl Door {

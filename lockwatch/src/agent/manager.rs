@@ -7,11 +7,6 @@ pub fn ready(words: &str) {
     tell(&[Ready, Status(words)]);
 }
 
-/// These words for `systemctl status`.
-pub fn status(words: &str) {
-    tell(&[Status(words)]);
-}
-
 /// The configuration is being read. The manager wants to know since when (`Type=notify-reload`, systemd 253).
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
@@ -28,6 +23,11 @@ pub fn stopping() {
 /// The engine turns. Without a manager that wants to know, nothing is sent.
 pub fn alive() {
     tell(&[Watchdog]);
+}
+
+/// The same, with words for `systemctl status`.
+pub fn alive_and(words: &str) {
+    tell(&[Watchdog, Status(words)]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

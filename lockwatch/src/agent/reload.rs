@@ -22,6 +22,7 @@ fn fixed(now: &Agent, new: &Agent) -> Vec<&'static str> {
         ("agent.api_socket", now.api_socket != new.api_socket),
         ("agent.api_socket_group", now.api_socket_group != new.api_socket_group),
         ("agent.api_on_tcp", now.api_on_tcp != new.api_on_tcp),
+        ("agent.page", now.page != new.page),
         ("agent.max_connections", now.max_connections != new.max_connections),
         ("agent.log", now.log != new.log),
         ("agent.tables", now.tables != new.tables),

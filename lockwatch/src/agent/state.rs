@@ -67,6 +67,8 @@ pub struct State {
     /// Names of files, for traced operations.
     files: HashMap<FileId, Arc<FileSeen>>,
     announced: bool,
+    /// Whether the service manager is to be told how things are.
+    changed: bool,
 }
 
 impl State {
@@ -91,6 +93,7 @@ impl State {
             process: ProcessNumbers::default(),
             files: HashMap::new(),
             announced: false,
+            changed: false,
         }
     }
 
@@ -233,9 +236,7 @@ impl State {
         self.engine.mind(Concern::about(&report.locks, at, settings(&self.config)));
         self.timelines.see(report, |lock| lock.verdict != Verdict::Held || !lock.waiters.is_empty());
         let changes = self.alarms.update(report);
-        if !changes.is_empty() && self.announced {
-            manager::status(&self.words());
-        }
+        self.changed |= !changes.is_empty();
         for change in changes {
             match &change {
                 Change::Orphaned(lock) => {
@@ -273,7 +274,11 @@ impl State {
         {
             log::warn!("{error:#}");
         }
-        manager::alive();
+        // The manager takes it as quickly as it likes, so it hears no more of us than this.
+        match std::mem::take(&mut self.changed) {
+            true => manager::alive_and(&self.words()),
+            false => manager::alive(),
+        }
     }
 
     fn numbers(&mut self) -> Result<Numbers> {
@@ -308,6 +313,7 @@ impl State {
     }
 
     fn tell(&self, event: &Event<'_>) {
+        self.hub.recent.note(event);
         publish(&self.hub.changes, event);
         if let Err(error) = self.herald.tell(event) {
             log::warn!("{error:#}");
@@ -337,7 +343,8 @@ fn publish(to: &broadcast::Sender<Arc<str>>, event: &Event<'_>) {
     }
 }
 
-fn death_of(lock: &LockReport) -> Option<Timestamp> {
+/// When its acquirer died, if that is known.
+pub fn death_of(lock: &LockReport) -> Option<Timestamp> {
     match &lock.acquirer.as_ref()?.life {
         Life::Dead(death) => death.at,
         _ => None,

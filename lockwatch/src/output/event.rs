@@ -138,7 +138,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    fn at(&self) -> Timestamp {
+    /// When.
+    pub fn at(&self) -> Timestamp {
         match self {
             Event::Lock { event, .. } => event.at,
             Event::ProcessExit { at, .. }

@@ -11,6 +11,7 @@ use lockwatch_core::{
     time::Timestamp,
 };
 
+pub(crate) use self::conclusion::judgement;
 pub(super) use self::facts::person;
 use self::{conclusion::conclusion, facts::facts};
 use super::{

@@ -6,7 +6,7 @@
 mod dot;
 mod json;
 mod mermaid;
-mod svg;
+pub(crate) mod svg;
 mod text;
 
 use std::io::{self, Write};
@@ -58,7 +58,7 @@ pub fn write(form: Form, drawn: &Drawn<'_>, options: &Options, out: &mut impl Wr
 
 impl Drawn<'_> {
     /// The conclusion, as a heading.
-    fn headline(&self) -> String {
+    pub(crate) fn headline(&self) -> String {
         let graph = self.graph;
         let hot = graph.locks.iter().filter(|node| node.lock.hot && !node.lock.deadlock).count();
         match (graph.cycles.as_slice(), graph.waits.len()) {

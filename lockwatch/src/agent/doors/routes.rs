@@ -16,6 +16,7 @@ use super::{
     answer::{self, Content, words},
     events, host,
     locks::Pieces,
+    page,
 };
 use crate::agent::{
     hub::{Ask, Door},
@@ -30,6 +31,7 @@ const COUNT_WITHIN: Duration = Duration::from_secs(8);
 
 const ROUTES: &str = "lockwatch agent: who took a file lock, how that process died, who keeps the lock, who waits.
 
+/                for browsers: the state of this host, live
 /metrics         for Prometheus
 /healthz         whether the agent works
 /readyz          whether its first picture is complete
@@ -47,7 +49,8 @@ pub async fn answer<B>(house: &Arc<House>, way: Way, request: &Request<B>) -> Re
         return words(StatusCode::FORBIDDEN, why);
     }
     let path = request.uri().path();
-    if !matches!(path, "/" | "/metrics" | "/healthz" | "/readyz" | "/api/v1/locks" | "/api/v1/events") {
+    if !matches!(path, "/" | "/page/stream" | "/metrics" | "/healthz" | "/readyz" | "/api/v1/locks" | "/api/v1/events")
+    {
         return words(StatusCode::NOT_FOUND, "there is no such page (/ names all)");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -55,7 +58,7 @@ pub async fn answer<B>(house: &Arc<House>, way: Way, request: &Request<B>) -> Re
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    if path.starts_with("/api/") && way == Way::Tcp && !house.api_on_tcp {
+    if path.starts_with("/api/") && way == Way::Tcp && !house.on_tcp.api {
         return words(
             StatusCode::FORBIDDEN,
             "the API names processes and files, and is only on the agent's unix socket unless its configuration says so",
@@ -67,6 +70,8 @@ pub async fn answer<B>(house: &Arc<House>, way: Way, request: &Request<B>) -> Re
         "/readyz" => readyz(&house.door),
         "/api/v1/locks" => locks(house).await,
         "/api/v1/events" => events::answer(house, request).await,
+        "/page/stream" => page::stream(house, way, request),
+        _ if page::is_wanted(request) => page::document(house, way).await,
         _ => words(StatusCode::OK, ROUTES),
     }
 }

@@ -10,6 +10,20 @@ use crate::output::words;
 
 /// The answer in a sentence or two.
 pub(super) fn conclusion(lock: &LockReport, now: Timestamp) -> String {
+    let mut text = judgement(lock);
+    match (lock.waiters.len(), lock.waiters.iter().filter_map(|w| w.since).min()) {
+        (0, _) => text += " Nobody waits for it.",
+        (n, since) => {
+            let verb = if n == 1 { "waits" } else { "wait" };
+            let wait = since.map(|at| format!(", the longest for {}", words::duration(now.since(at))));
+            text += &format!(" {} {verb} for it{}.", words::count(n, "request"), wait.unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// The same without who waits, which changes while one reads.
+pub(crate) fn judgement(lock: &LockReport) -> String {
     let file = words::file(lock.file, &lock.file_seen);
     let taker = match &lock.acquirer {
         Some(process) => process.to_string(),
@@ -42,14 +56,6 @@ pub(super) fn conclusion(lock: &LockReport, now: Timestamp) -> String {
     };
     if lock.deadlock {
         text += " It is part of a circle in which everybody waits for another: none of them can go on.";
-    }
-    match (lock.waiters.len(), lock.waiters.iter().filter_map(|w| w.since).min()) {
-        (0, _) => text += " Nobody waits for it.",
-        (n, since) => {
-            let verb = if n == 1 { "waits" } else { "wait" };
-            let wait = since.map(|at| format!(", the longest for {}", words::duration(now.since(at))));
-            text += &format!(" {} {verb} for it{}.", words::count(n, "request"), wait.unwrap_or_default());
-        }
     }
     text
 }

@@ -24,24 +24,38 @@ const LEAST_WIDTH: f64 = 640.0;
 /// The length of an arrow's head.
 const ARROW: f64 = 9.0;
 
-const STYLE: &str = include_str!("svg/style.css");
+/// The style sheet of the picture, for a document that it stands in.
+pub(crate) const STYLE: &str = include_str!("svg/style.css");
 
 /// Prints the picture.
 pub fn write(drawn: &Drawn<'_>, _: &Options, out: &mut impl Write) -> io::Result<()> {
+    picture(drawn, HEAD, out)
+}
+
+/// The picture for a document that has a heading and [`STYLE`] itself.
+pub(crate) fn within(drawn: &Drawn<'_>, out: &mut impl Write) -> io::Result<()> {
+    picture(drawn, 0.0, out)
+}
+
+fn picture(drawn: &Drawn<'_>, head: f64, out: &mut impl Write) -> io::Result<()> {
+    let whole = head > 0.0;
     let scene = Scene::new(drawn);
     let sizes = scene.sizes();
     let plan = layout::layout(&sizes, &scene.edges(), &scene.rings);
     let headline = drawn.headline();
     let least = LEAST_WIDTH.max(measure::width(&headline, 20.0, true));
     let width = (plan.size.w.max(least) + 2.0 * MARGIN).ceil();
-    let height = (plan.size.h + HEAD + FOOT + 2.0 * MARGIN).ceil();
+    let height = (plan.size.h + head + FOOT + 2.0 * MARGIN).ceil();
     writeln!(
         out,
         r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="title desc">"#
     )?;
     writeln!(out, "<title id=\"title\">{}</title>", xml(&headline))?;
     writeln!(out, "<desc id=\"desc\">{}</desc>", xml(&description(&scene)))?;
-    writeln!(out, "<style>\n{STYLE}</style>\n<defs>")?;
+    if whole {
+        writeln!(out, "<style>\n{STYLE}</style>")?;
+    }
+    writeln!(out, "<defs>")?;
     for class in ["waits", "holds", "deadlock"] {
         writeln!(
             out,
@@ -49,11 +63,13 @@ pub fn write(drawn: &Drawn<'_>, _: &Options, out: &mut impl Write) -> io::Result
         )?;
     }
     writeln!(out, "</defs>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"10\"/>")?;
-    let tone = if scene.rings.is_empty() { "headline" } else { "headline bad" };
-    writeln!(out, "<text class=\"{tone}\" x=\"{MARGIN}\" y=\"{}\">{}</text>", MARGIN + 18.0, xml(&headline))?;
-    writeln!(out, "<text class=\"soft\" x=\"{MARGIN}\" y=\"{}\">{}</text>", MARGIN + 41.0, xml(&origin(drawn)))?;
+    if whole {
+        let tone = if scene.rings.is_empty() { "headline" } else { "headline bad" };
+        writeln!(out, "<text class=\"{tone}\" x=\"{MARGIN}\" y=\"{}\">{}</text>", MARGIN + 18.0, xml(&headline))?;
+        writeln!(out, "<text class=\"soft\" x=\"{MARGIN}\" y=\"{}\">{}</text>", MARGIN + 41.0, xml(&origin(drawn)))?;
+    }
     let left = ((width - plan.size.w) / 2.0).round();
-    writeln!(out, "<g transform=\"translate({left} {})\">", MARGIN + HEAD)?;
+    writeln!(out, "<g transform=\"translate({left} {})\">", MARGIN + head)?;
     for (arrow, route) in scene.arrows.iter().zip(&plan.routes) {
         line(arrow, route, out)?;
     }

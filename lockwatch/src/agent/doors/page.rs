@@ -1,0 +1,200 @@
+//! The status page, and what has changed on it, as server-sent events (the HTML standard, section 9.2): each event is a
+//! section, made anew. However many watch and reload, there is one look for all of them, at most once a second.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Bytes,
+    header::{self, HeaderValue},
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::{
+    sync::{Mutex, broadcast::error::RecvError, mpsc},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    House, Way,
+    answer::{self, Content, words},
+    closed,
+    routes::ask,
+};
+use crate::agent::{
+    hub::{Ask, Door},
+    page::{Page, Seen},
+};
+
+/// Between two looks for the page, at least; and so much longer than the last one took, so that looking for pages is
+/// never more than a part of what the agent does.
+const GAP: Duration = Duration::from_secs(1);
+const TIMES_AS_LONG: u32 = 4;
+/// How often a page hears how things are where nothing was told: who merely waits is no news.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+
+/// Whether somebody wants a document to look at, not words for a terminal.
+pub fn is_wanted<B>(request: &Request<B>) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// The document.
+pub async fn document(house: &House, way: Way) -> Response<Content> {
+    let mut bytes = [0; 16];
+    match getrandom(&mut bytes, GetRandomFlags::empty()) {
+        Ok(16) => {}
+        _ => return words(StatusCode::SERVICE_UNAVAILABLE, "the kernel gives no random number for the page's policy"),
+    }
+    let nonce: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let views = house.page.since(Instant::now().checked_sub(GAP), &house.door).await;
+    let document = views.of(house, way).document(&nonce);
+    let mut response = answer::of(StatusCode::OK, "text/html; charset=utf-8", Content::Whole(Some(document.into())));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// What changes on it.
+pub fn stream<B>(house: &Arc<House>, way: Way, request: &Request<B>) -> Response<Content> {
+    let content = if *request.method() == Method::HEAD {
+        Content::Whole(None)
+    } else {
+        let (to, from) = mpsc::channel(1);
+        tokio::spawn(tell(Arc::clone(house), way, to));
+        Content::Events(from)
+    };
+    let mut response = answer::of(StatusCode::OK, "text/event-stream", content);
+    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+async fn tell(house: Arc<House>, way: Way, to: mpsc::Sender<Bytes>) {
+    let mut changes = house.door.changes();
+    let mut tick = interval(AT_LEAST_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.reset();
+    let mut shown = HashMap::new();
+    let mut wanted = Instant::now().checked_sub(GAP);
+    loop {
+        let views = tokio::select! {
+            views = house.page.since(wanted, &house.door) => views,
+            () = closed(house.closing.clone()) => return,
+            () = to.closed() => return,
+        };
+        let piece = news(views.of(&house, way), &mut shown);
+        if to.send(piece.into()).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            // What was told is not in a look from before.
+            heard = changes.recv() => match heard {
+                Ok(_) | Err(RecvError::Lagged(_)) => wanted = Some(Instant::now()),
+                Err(RecvError::Closed) => return,
+            },
+            _ = tick.tick() => wanted = Instant::now().checked_sub(GAP),
+            () = closed(house.closing.clone()) => return,
+            () = to.closed() => return,
+        }
+        while changes.try_recv().is_ok() {}
+    }
+}
+
+/// The sections that are not as they were shown.
+fn news(page: &Page, shown: &mut HashMap<&'static str, u64>) -> String {
+    let mut piece = String::new();
+    for section in &page.sections {
+        if shown.insert(section.name, section.print) != Some(section.print) {
+            let data = section.html.replace('\n', "\ndata: ");
+            piece += &format!("event: {}\ndata: {data}\n\n", section.name);
+        }
+    }
+    match page.at {
+        Some(at) => piece + &format!("event: seen\ndata: {}\n\n", at.0 / 1_000_000),
+        None => piece + ":\n\n",
+    }
+}
+
+/// The last look, for all who watch.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<Option<Look>>);
+
+#[derive(Debug)]
+struct Look {
+    began: Instant,
+    took: Duration,
+    views: Arc<Views>,
+}
+
+/// The page for those who may know names, and for others.
+#[derive(Debug)]
+pub struct Views {
+    full: Page,
+    numbers: Page,
+}
+
+impl Views {
+    fn of(&self, house: &House, way: Way) -> &Page {
+        match way == Way::Unix || house.on_tcp.names {
+            true => &self.full,
+            false => &self.numbers,
+        }
+    }
+
+    async fn look(door: &Door) -> Self {
+        match Self::ask(door).await {
+            Ok(views) => views,
+            Err(why) => Self { full: Page::trouble(&why), numbers: Page::trouble(&why) },
+        }
+    }
+
+    async fn ask(door: &Door) -> Result<Self, String> {
+        let answer = ask(door, Ask::Look, LOOK_WITHIN).await?;
+        let numbers = ask(door, Ask::Numbers, LOOK_WITHIN).await?;
+        let (since, recent) = door.recent.all();
+        let seen = Seen { answer: &answer, numbers: &numbers, since, recent: &recent };
+        Ok(Self { full: Page::full(&seen), numbers: Page::numbers(&seen) })
+    }
+}
+
+impl Shared {
+    /// A look that began at that time or later.
+    async fn since(&self, wanted: Option<Instant>, door: &Door) -> Arc<Views> {
+        loop {
+            let rest = {
+                let mut last = self.0.lock().await;
+                match last.as_ref().map(|look| (look, look.took * TIMES_AS_LONG, look.began.elapsed())) {
+                    Some((look, ..)) if wanted.is_some_and(|wanted| look.began >= wanted) => {
+                        return Arc::clone(&look.views);
+                    }
+                    Some((look, pause, age)) if age < GAP.max(pause) => {
+                        // Nobody waits for a page longer than this, on however large a host.
+                        if pause > GAP {
+                            return Arc::clone(&look.views);
+                        }
+                        GAP.saturating_sub(age)
+                    }
+                    _ => {
+                        let began = Instant::now();
+                        let views = Arc::new(Views::look(door).await);
+                        *last = Some(Look { began, took: began.elapsed(), views: Arc::clone(&views) });
+                        return views;
+                    }
+                }
+            };
+            sleep(rest).await;
+        }
+    }
+}
