@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{Config, Origin, key::Key, layers, policies, value::Value};
+use crate::{Config, Origin, key::Key, keys::keys, policies, value::Value};
 
 /// Where the values of keys were said, the last one last.
 pub(crate) type Origins = BTreeMap<&'static str, Vec<Origin>>;
@@ -60,7 +60,7 @@ impl Effective {
 
     /// Every table in the order in which it is shown, those of policies last.
     pub fn tables(&self) -> Vec<Table> {
-        let mut tables = tables(layers::keys(), &self.config, &self.origins, |table| table.to_owned(), None);
+        let mut tables = tables(keys(), &self.config, &self.origins, |table| table.to_owned(), None);
         for (policy, origins) in self.config.policies.iter().zip(&self.of_policies) {
             let name = |table: &str| if table.is_empty() { "policy".to_owned() } else { format!("policy.{table}") };
             let of_policy = tables_of(policy, origins, name);

@@ -13,9 +13,10 @@ use lockwatch_core::{
 use std::os::unix::ffi::OsStrExt;
 
 use crate::{
-    Config, FILE, agent, control,
+    Config, FILE,
     effective::{Effective, Origins},
     key::{Key, suggestion},
+    keys::keys,
     origin::{Origin, Problem, Problems},
     policies,
     said::{self, Said, Sayings},
@@ -29,11 +30,6 @@ pub struct Layers {
     file: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
     flags: Vec<Said>,
-}
-
-/// All keys but those of policies, in the order in which they are shown.
-pub(crate) fn keys() -> impl Iterator<Item = &'static Key<Config>> + Clone {
-    control::KEYS.iter().chain(agent::KEYS)
 }
 
 /// What may say something of the configuration, and must not be ignored if it does not.

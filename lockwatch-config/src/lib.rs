@@ -8,6 +8,7 @@ pub mod agent;
 pub mod control;
 pub mod effective;
 pub mod key;
+mod keys;
 pub mod layers;
 #[cfg(test)]
 mod manual;

@@ -21,7 +21,7 @@ Later layers win:
 
 What several files say of `control.protect` adds up, and so do policies. An unknown key or variable is an error, and then
 nothing of the new configuration holds: `lockwatch config check` says all that is wrong, by file and line; `lockwatch config
-show --origin` what holds, and who says so. The agent reads everything anew at SIGHUP (`systemctl reload lockwatch-agent`)
+show --origin` what holds, and who says so. The agent reads everything anew at SIGHUP (`systemctl reload lockwatch`)
 and takes all of it or nothing; `lockwatch_config_last_reload_successful` tells which.
 
 Lengths of time are written like `500ms`, `90s`, `1m30s`; patterns have `*` for any run of characters, slashes too.

@@ -16,7 +16,7 @@ use crate::{
     front::Front,
     peer::Peer,
     protocol::{Answer, Confirmation, LONGEST_LINE, Request},
-    turned_away::Counter,
+    turned_away::{Counter, Rejection},
 };
 
 /// How long somebody may take.
@@ -35,21 +35,6 @@ impl Default for Patience {
         let seconds = Duration::from_secs;
         Self { request: seconds(5), confirm: seconds(300), answer: seconds(5) }
     }
-}
-
-/// Why a connection is closed without an answer, and nothing done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// What came is no request, or no confirmation: in words of ours.
-    Malformed(String),
-    /// The line is longer than [`LONGEST_LINE`].
-    Oversized,
-    /// The line was not there in time.
-    Slow,
-    /// More came than was asked for; a confirmation of a plan that was not shown yet, for example.
-    Extra,
-    /// Whoever asked has gone.
-    Gone,
 }
 
 /// Whoever is connected, and the connection.

@@ -17,13 +17,28 @@ use anyhow::Context;
 use lockwatch_config::trusted;
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::{peer::Way, server::Rejection};
+use crate::peer::Way;
 
 /// The file's name.
 pub const NAME: &str = "turned-away";
 
 /// The count goes no further than this.
 const MOST: u64 = 1 << 20;
+
+/// Why a connection is closed without an answer, and nothing done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// What came is no request, or no confirmation: in words of ours.
+    Malformed(String),
+    /// The line is longer than a line may be.
+    Oversized,
+    /// The line was not there in time.
+    Slow,
+    /// More came than was asked for; a confirmation of a plan that was not shown yet, for example.
+    Extra,
+    /// Whoever asked has gone.
+    Gone,
+}
 
 /// Counts. Where it cannot, it is silent: nobody is served any worse for it.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ pub mod hash;
 pub mod id;
 pub mod lock;
 pub mod lockfile;
+pub mod moment;
 pub mod observation;
 pub mod parse;
 pub mod policy;

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     id::LockId,
     lock::{Breaking, FileId, Kind, Mode, Range},
+    moment::Moment,
     observation::{FileSeen, Via},
     process::Process,
     text::Text,
     time::Timestamp,
-    timeline::Moment,
 };
 
 /// The answer to "who holds what": every lock with its people and its verdict, hot first, then orphaned, then by

@@ -8,15 +8,10 @@ use lockwatch_common::{HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, 
 
 use crate::{
     kernel::{Kernel, Probed, at, beat, now, remote_locks, timing, tracing},
-    maps::{EVENTS, HELD, LOCAL, REMOTE},
+    maps::{EVENTS, EXISTS, HELD, LOCAL, NO_EXIST, REMOTE},
     tally::Tally,
     tasks, trace, waits,
 };
-
-/// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
-pub const NO_EXIST: u64 = 1;
-/// -EEXIST: there is.
-pub const EXISTS: i32 = -17;
 
 /// FILE_LOCK_DEFERRED (include/linux/filelock.h).
 const DEFERRED: i32 = 1;

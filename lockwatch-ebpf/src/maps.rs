@@ -9,6 +9,11 @@ use aya_ebpf::{
 };
 use lockwatch_common::{BudgetValue, Counters, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue};
 
+/// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
+pub const NO_EXIST: u64 = 1;
+/// -EEXIST: there is.
+pub const EXISTS: i32 = -17;
+
 /// Who took which lock, and when.
 #[map]
 pub static HELD: HashMap<LockKey, HeldValue> = HashMap::with_max_entries(1 << 17, 0);

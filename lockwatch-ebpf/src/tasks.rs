@@ -11,8 +11,7 @@ use lockwatch_common::{
 
 use crate::{
     kernel::{Kernel, Probed, at, atomic_add, beat, now},
-    locks::{EXISTS, NO_EXIST},
-    maps::{EVENTS, PROCESSES, VICTIMS, WATCHED},
+    maps::{EVENTS, EXISTS, NO_EXIST, PROCESSES, VICTIMS, WATCHED},
     tally::Tally,
 };
 

@@ -9,8 +9,7 @@ use lockwatch_common::{BudgetValue, RECORD_THROTTLE, ThrottleRecord, counter};
 
 use crate::{
     kernel::{atomic_add, may_throttle, now, traced_per_second},
-    locks::NO_EXIST,
-    maps::{BUDGETS, EVENTS},
+    maps::{BUDGETS, EVENTS, NO_EXIST},
     tally::Tally,
 };
 

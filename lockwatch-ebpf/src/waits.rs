@@ -6,8 +6,8 @@ use lockwatch_common::{WaitValue, counter, fl, what};
 
 use crate::{
     kernel::{Kernel, now, timing},
-    locks::{NO_EXIST, Request, emit, emit_for},
-    maps::WAITS,
+    locks::{Request, emit, emit_for},
+    maps::{NO_EXIST, WAITS},
     tally::Tally,
     tasks,
 };

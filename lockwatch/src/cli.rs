@@ -75,6 +75,19 @@ pub enum Command {
     /// Watch this host: Prometheus metrics, HOT and ALL CLEAR, and quick answers for the other commands.
     #[command(after_long_help = help::section("agent"))]
     Agent(Agent),
+    /// Check this host for a monitoring system: one status line with performance data.
+    #[command(after_long_help = help::section("check"))]
+    Check(Check),
+    /// Print what one look tells as Prometheus metrics, for hosts without an agent.
+    #[command(after_long_help = help::section("metrics"))]
+    Metrics {
+        /// Write lockwatch.prom into this directory instead, whole or not at all.
+        #[arg(long, value_name = "DIR")]
+        textfile: Option<PathBuf>,
+        /// Where to look.
+        #[command(flatten)]
+        look: Look,
+    },
     /// Look at locks for `lockwatch control`: a question a line on stdin, an answer a line on stdout.
     #[command(hide = true)]
     Eyes(Look),
@@ -317,6 +330,26 @@ pub struct Agent {
     /// How changes are told: text, json, journal; auto is the journal if stderr leads there, else text [default: auto].
     #[arg(long, value_name = "FORM")]
     pub log: Option<String>,
+}
+
+/// `lockwatch check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// WARNING if the oldest orphaned lock has been one for longer, or nobody knows for how long [default: any].
+    #[arg(short, long = "warning", value_name = "AGE", value_parser = time_span)]
+    pub warning: Option<Duration>,
+    /// CRITICAL if the oldest orphaned lock has been one for longer. A hot or deadlocked lock is CRITICAL in any case.
+    #[arg(short, long = "critical", value_name = "AGE", value_parser = time_span)]
+    pub critical: Option<Duration>,
+    /// WARNING if more requests wait for locks.
+    #[arg(long, value_name = "N")]
+    pub waiters_warn: Option<u64>,
+    /// CRITICAL if more requests wait for locks.
+    #[arg(long, value_name = "N")]
+    pub waiters_crit: Option<u64>,
+    /// Where to look.
+    #[command(flatten)]
+    pub look: Look,
 }
 
 /// `lockwatch approve`.

@@ -1,7 +1,9 @@
 //! The commands that look once and print.
 
 pub mod audit;
+pub mod check;
 pub mod config;
+pub mod metrics;
 
 use std::{
     ffi::OsStr,

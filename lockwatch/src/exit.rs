@@ -12,22 +12,45 @@ use crate::output::words;
 /// The exit code, as CONTRACT section 1 fixes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done; for `orphans --exit-code`: none.
-    Done = 0,
+    /// Done; for `orphans --exit-code`: none; for `check`: OK.
+    Done,
     /// Failed; the reason is on stderr.
-    Failed = 1,
+    Failed,
+    /// `check`: somebody should look.
+    Warning,
+    /// `check`: somebody should look at once.
+    Critical,
+    /// `check`: it cannot be said.
+    Unknown,
     /// `clear`: a guard said no.
-    Refused = 3,
+    Refused,
     /// `clear`: a confirmation, or a second one, is needed.
-    Unconfirmed = 4,
+    Unconfirmed,
     /// `clear`: everything was done, and the lock is still there.
-    StillHeld = 5,
+    StillHeld,
     /// `clear`: the world is not as it was planned for, and nothing was done.
-    Changed = 6,
+    Changed,
     /// `orphans --exit-code`: there are orphaned locks.
-    Orphaned = 10,
+    Orphaned,
     /// `orphans --exit-code`: somebody has been waiting too long for one.
-    Hot = 11,
+    Hot,
+}
+
+impl Exit {
+    /// Its number. Those of `check` are what monitoring systems expect of a plug-in.
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed | Exit::Warning => 1,
+            Exit::Critical => 2,
+            Exit::Refused | Exit::Unknown => 3,
+            Exit::Unconfirmed => 4,
+            Exit::StillHeld => 5,
+            Exit::Changed => 6,
+            Exit::Orphaned => 10,
+            Exit::Hot => 11,
+        }
+    }
 }
 
 /// The code of wrong usage. clap ends the program with it by itself; here it stands for the manual pages.
@@ -35,7 +58,7 @@ pub const WRONG_USAGE: u8 = 2;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 

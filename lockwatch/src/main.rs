@@ -37,7 +37,7 @@ use clap::Parser;
 use crate::{cli::Cli, exit::Exit, request::Action, terminal::Terminal};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| commands::check::wrong_usage(&error));
     logging::init(cli.verbose);
     exit::settle(run(cli.resolve(&Terminal::detect()))).into()
 }
@@ -58,6 +58,8 @@ fn run(action: Action) -> anyhow::Result<Exit> {
         Action::Eyes(request) => eyes::run(&request),
         Action::CheckConfig(file) => commands::config::check(file.as_deref()),
         Action::ShowConfig { file, origin, json } => commands::config::show(file.as_deref(), origin, json),
+        Action::Check { request, limits } => commands::check::run(&request, limits),
+        Action::Metrics { request, textfile } => commands::metrics::run(&request, textfile.as_deref()),
         Action::Audit(request) => commands::audit::run(&request),
         Action::Doctor { json, colour } => doctor::run(json, colour),
         Action::Schema(schema) => commands::schema(schema),

@@ -82,6 +82,20 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
+    /// Check the host for a monitoring system.
+    Check {
+        /// Where to look.
+        request: Request,
+        /// When it is time to say something.
+        limits: Limits,
+    },
+    /// Print metrics, or write them into this directory.
+    Metrics {
+        /// Where to look.
+        request: Request,
+        /// Into which directory.
+        textfile: Option<PathBuf>,
+    },
     /// Check the host.
     Doctor {
         /// As JSON.
@@ -116,6 +130,19 @@ pub struct Request {
     pub options: Options,
     /// Whether somebody would see a progress line.
     pub progress: bool,
+}
+
+/// When `check` says something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// WARNING if an orphan is older, or of an age that nobody knows; any orphan without it.
+    pub warning: Option<Duration>,
+    /// CRITICAL if one is older.
+    pub critical: Option<Duration>,
+    /// WARNING if more wait.
+    pub waiters_warn: Option<u64>,
+    /// CRITICAL if more wait.
+    pub waiters_crit: Option<u64>,
 }
 
 /// How to watch this host.
@@ -237,6 +264,14 @@ impl Cli {
                     .flag("--api-socket", "agent.api_socket", api_socket.as_deref())
                     .flag("--log", "agent.log", log.as_deref());
                 Action::Agent(AgentRequest { layers, options: plain_options(terminal, colour) })
+            }
+            Command::Check(cli::Check { warning, critical, waiters_warn, waiters_crit, look }) => {
+                let request = base(look, Vec::new(), Filter::default(), Format::Text, Scope::All);
+                Action::Check { request, limits: Limits { warning, critical, waiters_warn, waiters_crit } }
+            }
+            Command::Metrics { textfile, look } => {
+                let request = base(look, Vec::new(), Filter::default(), Format::Text, Scope::All);
+                Action::Metrics { request, textfile }
             }
             Command::Config { what: Configuration::Check { file } } => Action::CheckConfig(file),
             Command::Config { what: Configuration::Show { origin, json, config: file } } => {

@@ -17,6 +17,7 @@ pub(crate) mod percentile;
 pub(crate) mod proc_locks;
 pub(crate) mod process;
 pub(crate) mod program;
+pub(crate) mod prometheus;
 pub(crate) mod ready_made;
 pub(crate) mod resident;
 pub(crate) mod scene;

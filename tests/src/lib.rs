@@ -38,6 +38,7 @@ pub use harness::{
     proc_locks::{ProcLock, becomes_free, holders, proc_locks, proc_locks_of},
     process::Process,
     program::{Run, lockwatch, lockwatch_command, lockwatch_path, plain, program, run},
+    prometheus::Prometheus,
     ready_made::{KINDS, ghost, in_flight, opened, taken},
     resident::Resident,
     scene::Scene,

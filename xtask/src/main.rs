@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod dist;
 mod ghost;
 mod lint;
 mod run;
@@ -38,6 +39,8 @@ enum Task {
     Soak(soak::Args),
     /// Check format, lints, documentation and dependencies
     Lint,
+    /// Make a Debian package and a tarball, with checksums
+    Dist(dist::Args),
     /// The processes of the demo
     #[command(hide = true)]
     Ghost(ghost::Args),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::test(&root, &args),
         Task::Soak(args) => soak::soak(&root, &args),
         Task::Lint => lint::lint(&root),
+        Task::Dist(args) => dist::dist(&root, &args),
         Task::Ghost(args) => ghost::ghost(&args),
     };
     match done {

@@ -49,8 +49,11 @@ fn later_layers_win_and_protection_adds_up() {
     assert_eq!(control.protection().entries, ["dpkg", "/srv/db/*", "mydb"]);
     assert_eq!((control.hold_max, control.grace), (Duration::from_secs(60), Duration::from_secs(1)));
     assert_eq!(control.audit_log, Path::new("/a/b"));
-    let expect =
-        control::Group { methods: vec![Method::Release, Method::Kill], paths: Some(vec!["/srv/*".into()]), hold: true };
+    let expect = crate::control::Group {
+        methods: vec![Method::Release, Method::Kill],
+        paths: Some(vec!["/srv/*".into()]),
+        hold: true,
+    };
     assert_eq!(control.group, expect);
     let check = |name: &str, expect: &str| assert_eq!(shown(&both, name), expect, "{name}");
     check("control.approvals", "1 (/etc/1.toml:2)");

@@ -17,7 +17,7 @@ use prometheus_client::{
 pub use self::families::sample;
 use self::families::{Family, Labels, Series};
 pub use self::form::Form;
-use super::numbers::Numbers;
+use super::numbers::{Looked, Numbers};
 use crate::sources::bpf::stats::{Histogram, bounds_ns};
 
 /// What the doors have counted themselves, since the start.
@@ -42,6 +42,25 @@ pub fn page(numbers: Numbers, doors: DoorNumbers, form: Form) -> Result<String, 
     let mut page = String::with_capacity(1 << 15);
     text::encode(&mut page, &registry)?;
     Ok(form.of_openmetrics(page))
+}
+
+/// What a look tells without an agent, for node_exporter's textfile collector.
+///
+/// # Errors
+///
+/// None is known, as above.
+pub fn page_of_look(look: Looked) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(look));
+    let mut page = String::new();
+    text::encode(&mut page, &registry)?;
+    Ok(Form::Prometheus.of_openmetrics(page))
+}
+
+impl Collector for Looked {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        families::of_look(self).iter().try_for_each(|family| encode(family, &mut encoder))
+    }
 }
 
 #[derive(Debug)]

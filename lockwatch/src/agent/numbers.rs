@@ -1,14 +1,16 @@
 //! What a scrape is answered with: plain numbers, gathered by the engine from its tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use lockwatch_core::{
     graph::Graph,
+    lock::{Kind, Mode},
     policy,
     report::{Cause, LockReport, Report, Verdict},
     time::Timestamp,
 };
 
+use super::state::death_of;
 use crate::sources::bpf::stats::{Census, Stats};
 
 /// Everything that `/metrics` shows, at one moment.
@@ -59,6 +61,21 @@ pub struct Judged {
     pub oldest_waiter: Option<Timestamp>,
 }
 
+/// What one look tells without an agent.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// When it was.
+    pub at: Timestamp,
+    /// How many locks there are.
+    pub census: Census,
+    /// What is wrong with them.
+    pub judged: Judged,
+    /// Whether it is known since when each orphan is one. Without a watcher a death's time is not.
+    pub knows_orphans: bool,
+    /// Whether it is known since when each waiter waits.
+    pub knows_waiters: bool,
+}
+
 /// This process, as every Prometheus client library has it (`process_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessNumbers {
@@ -79,6 +96,35 @@ pub struct ProcessNumbers {
 /// The contract's name of an orphan's cause.
 pub fn cause_name(cause: Option<Cause>) -> &'static str {
     cause.map_or("unknown", Cause::name)
+}
+
+impl Looked {
+    /// Counts what a report says.
+    pub fn of(report: &Report) -> Self {
+        let at = report.taken_at;
+        let mut census = Census { exact: report.exact, ..Census::default() };
+        // Whoever waits stands under each lock that is in the way.
+        let mut met = HashSet::new();
+        let (mut knows_orphans, mut knows_waiters) = (true, true);
+        for lock in &report.locks {
+            let kind = Kind::ALL.iter().position(|kind| *kind == lock.kind).unwrap_or_default();
+            census.locks[kind][usize::from(lock.mode == Mode::Write)] += 1;
+            knows_orphans &= lock.verdict != Verdict::Orphaned || death_of(lock).is_some();
+            for waiter in &lock.waiters {
+                knows_waiters &= waiter.since.is_some();
+                let known =
+                    waiter.process.as_ref().map(|process| (process.id, lock.file, kind, waiter.range, waiter.since));
+                census.waiters[kind] += u64::from(known.is_none_or(|request| met.insert(request)));
+            }
+        }
+        let judged = Judged::of(report, |lock| death_of(lock).unwrap_or(at));
+        Self { at, census, judged, knows_orphans, knows_waiters }
+    }
+
+    /// How many requests wait.
+    pub fn waiters(&self) -> u64 {
+        self.census.waiters.iter().sum()
+    }
 }
 
 impl Judged {

@@ -343,7 +343,8 @@ fn publish(to: &broadcast::Sender<Arc<str>>, event: &Event<'_>) {
     }
 }
 
-fn death_of(lock: &LockReport) -> Option<Timestamp> {
+/// When its acquirer died, if that is known.
+pub fn death_of(lock: &LockReport) -> Option<Timestamp> {
     match &lock.acquirer.as_ref()?.life {
         Life::Dead(death) => death.at,
         _ => None,

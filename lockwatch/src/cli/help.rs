@@ -13,15 +13,18 @@ pub struct Help {
 }
 
 /// Exit codes of every command.
-pub const CODES: [(u8, &str); 3] =
-    [(Exit::Done as u8, "done"), (Exit::Failed as u8, "failed; the reason is on stderr"), (WRONG_USAGE, "wrong usage")];
+pub const CODES: [(u8, &str); 3] = [
+    (Exit::Done.code(), "done"),
+    (Exit::Failed.code(), "failed; the reason is on stderr"),
+    (WRONG_USAGE, "wrong usage"),
+];
 
 /// What became of a clear.
 const CLEARED: &[(u8, &str)] = &[
-    (Exit::Refused as u8, "refused: the reason is said, and nothing was done"),
-    (Exit::Unconfirmed as u8, "the plan waits for its code, or for a second person"),
-    (Exit::StillHeld as u8, "everything was done, and the lock is still there"),
-    (Exit::Changed as u8, "the world is not as it was planned for, and nothing was done"),
+    (Exit::Refused.code(), "refused: the reason is said, and nothing was done"),
+    (Exit::Unconfirmed.code(), "the plan waits for its code, or for a second person"),
+    (Exit::StillHeld.code(), "everything was done, and the lock is still there"),
+    (Exit::Changed.code(), "the world is not as it was planned for, and nothing was done"),
 ];
 
 /// The help of every command.
@@ -53,8 +56,8 @@ pub const ALL: &[Help] = &[
             ("lockwatch orphans --exit-code >/dev/null", "for scripts: 0, 10 or 11"),
         ],
         codes: &[
-            (Exit::Orphaned as u8, "with --exit-code: a lock is orphaned"),
-            (Exit::Hot as u8, "with --exit-code: somebody has been waiting too long for one"),
+            (Exit::Orphaned.code(), "with --exit-code: a lock is orphaned"),
+            (Exit::Hot.code(), "with --exit-code: somebody has been waiting too long for one"),
         ],
     },
     Help {
@@ -84,6 +87,31 @@ pub const ALL: &[Help] = &[
             ("lockwatch agent", "watch in the foreground, with a line for every change"),
             ("lockwatch agent --listen none --log json", "for other programs: NDJSON on stdout, no TCP"),
             ("lockwatch orphans", "asks the agent while one runs, and so knows what happened before"),
+        ],
+        codes: &[],
+    },
+    Help {
+        command: "check",
+        examples: &[
+            ("lockwatch check", "WARNING if a lock is orphaned, CRITICAL if one is hot or deadlocked"),
+            ("lockwatch check -w 60s -c 10m", "only orphans that are older, and CRITICAL by age too"),
+            ("lockwatch check --waiters-warn 5 --waiters-crit 50", "also when many wait, for whatever lock"),
+        ],
+        codes: &[
+            (Exit::Done.code(), "OK"),
+            (Exit::Warning.code(), "WARNING"),
+            (Exit::Critical.code(), "CRITICAL"),
+            (Exit::Unknown.code(), "UNKNOWN: not everything could be seen, or it failed, or wrong usage"),
+        ],
+    },
+    Help {
+        command: "metrics",
+        examples: &[
+            ("lockwatch metrics", "what one look tells, as Prometheus reads it"),
+            (
+                "lockwatch metrics --textfile /var/lib/prometheus/node-exporter",
+                "from cron, for node_exporter's textfile collector, where no agent runs",
+            ),
         ],
         codes: &[],
     },
@@ -133,7 +161,7 @@ pub const ALL: &[Help] = &[
             ("lockwatch config show --origin", "what holds, and which file, variable or flag says so"),
             ("lockwatch config show --json | jq '.values[]|select(.key==\"agent.listen\")'", "for scripts"),
         ],
-        codes: &[(Exit::Failed as u8, "failed, or something is wrong with the configuration: it says what")],
+        codes: &[(Exit::Failed.code(), "failed, or something is wrong with the configuration: it says what")],
     },
     Help {
         command: "audit",
@@ -144,12 +172,12 @@ pub const ALL: &[Help] = &[
             ("lockwatch audit --audit-log audit.jsonl.1", "a log that was rotated away"),
             ("lockwatch audit --ndjson | jq 'select(.actor.uid==1000)'", "for scripts"),
         ],
-        codes: &[(Exit::Failed as u8, "failed, or the log is not as it was written")],
+        codes: &[(Exit::Failed.code(), "failed, or the log is not as it was written")],
     },
     Help {
         command: "doctor",
         examples: &[("lockwatch doctor", "every check with its fix"), ("lockwatch doctor --json", "for scripts")],
-        codes: &[(Exit::Failed as u8, "something that lockwatch needs is missing")],
+        codes: &[(Exit::Failed.code(), "something that lockwatch needs is missing")],
     },
     Help {
         command: "schema",

@@ -12,8 +12,8 @@ use lockwatch_core::{
 
 use super::DoorNumbers;
 use crate::{
-    agent::numbers::{Numbers, cause_name},
-    sources::bpf::stats::{Histogram, TableUse},
+    agent::numbers::{Judged, Looked, Numbers, cause_name},
+    sources::bpf::stats::{Census, Histogram, TableUse},
 };
 
 /// One metric with all its series.
@@ -41,6 +41,9 @@ pub enum Series<'a> {
     Histogram(Vec<(Labels<'a>, &'a Histogram)>),
 }
 
+const OLDEST_ORPHAN: &str = "lockwatch_oldest_orphan_seconds";
+const OLDEST_WAITER: &str = "lockwatch_oldest_waiter_seconds";
+
 /// What an orphaned lock's cause may be (CONTRACT section 2).
 const CAUSES: [Option<Cause>; 10] = [
     Some(Cause::Child),
@@ -67,10 +70,28 @@ pub fn of(numbers: &Numbers, doors: DoorNumbers) -> Vec<Family<'_>> {
 
 /// How things are.
 fn state(numbers: &Numbers) -> Vec<Family<'_>> {
-    let (judged, census) = (&numbers.judged, &numbers.census);
     let build = vec![("version", env!("CARGO_PKG_VERSION")), ("aya", env!("LOCKWATCH_AYA")), ("bpf", numbers.probes)];
+    let mut all =
+        vec![gauge("lockwatch_build_info", "What runs here, and how its probes are attached.", [(build, 1.0)])];
+    all.extend(picture(numbers.at, &numbers.census, &numbers.judged));
+    all
+}
+
+/// What a look tells without an agent. An age that it does not know is not among it.
+pub fn of_look(look: &Looked) -> Vec<Family<'_>> {
+    let mut all = picture(look.at, &look.census, &look.judged);
+    all.retain(|family| match family.name {
+        OLDEST_ORPHAN => look.knows_orphans,
+        OLDEST_WAITER => look.knows_waiters,
+        _ => true,
+    });
+    all.push(exact(look.census.exact));
+    all
+}
+
+/// Which locks there are, and what is wrong with them.
+fn picture<'a>(at: Timestamp, census: &'a Census, judged: &'a Judged) -> Vec<Family<'a>> {
     vec![
-        gauge("lockwatch_build_info", "What runs here, and how its probes are attached.", [(build, 1.0)]),
         gauge("lockwatch_locks", "Locks that are held.", floats(by_kind_and_mode(&census.locks))),
         gauge(
             "lockwatch_orphaned_locks",
@@ -84,18 +105,8 @@ fn state(numbers: &Numbers) -> Vec<Family<'_>> {
             "Requests that wait for a lock.",
             floats(by_kind(&census.waiters).map(|(labels, count)| (labels, *count))),
         ),
-        age(
-            "lockwatch_oldest_orphan_seconds",
-            "How long the oldest orphaned lock has been one, 0 without any.",
-            numbers.at,
-            judged.oldest_orphan,
-        ),
-        age(
-            "lockwatch_oldest_waiter_seconds",
-            "How long the longest of the waits lasts, 0 without any.",
-            numbers.at,
-            judged.oldest_waiter,
-        ),
+        age(OLDEST_ORPHAN, "How long the oldest orphaned lock has been one, 0 without any.", at, judged.oldest_orphan),
+        age(OLDEST_WAITER, "How long the longest of the waits lasts, 0 without any.", at, judged.oldest_waiter),
     ]
 }
 
@@ -179,7 +190,7 @@ fn health(numbers: &Numbers, doors: DoorNumbers) -> Vec<Family<'_>> {
             "Entries for which a kernel-side table had no room.",
             tables(|table| table.full),
         ),
-        plain("lockwatch_state_exact", "Whether the picture is known to be complete.", u64::from(numbers.exact)),
+        exact(numbers.exact),
         gauge(
             "lockwatch_last_resync_timestamp_seconds",
             "When everything was last looked at because something was lost, 0 if it never was.",
@@ -210,6 +221,10 @@ fn process(numbers: &Numbers) -> Vec<Family<'_>> {
         plain("process_resident_memory_bytes", "Resident memory size in bytes.", own.resident_bytes),
         gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", start),
     ]
+}
+
+fn exact(exact: bool) -> Family<'static> {
+    plain("lockwatch_state_exact", "Whether the picture is known to be complete.", u64::from(exact))
 }
 
 type Rows<'a> = Vec<(Labels<'a>, u64)>;
@@ -287,9 +302,9 @@ fn float(count: u64) -> f64 {
 #[cfg(test)]
 pub fn sample() -> Numbers {
     use crate::{
-        agent::numbers::{Judged, ProcessNumbers},
+        agent::numbers::ProcessNumbers,
         fixture::{NOW, ago},
-        sources::bpf::stats::{Census, Stats},
+        sources::bpf::stats::Stats,
     };
 
     let mut waits: [Histogram; 5] = Default::default();
