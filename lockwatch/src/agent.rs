@@ -127,9 +127,7 @@ fn bind(config: &Agent) -> Result<Doors> {
     };
     let group = config.api_socket_group.as_ref().map(group).transpose()?;
     let most = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
-    let near = config.listen.is_none_or(|address| address.ip().is_loopback());
-    let names = config.page && (near || config.api_on_tcp);
-    Doors::bind(config.listen, &config.api_socket, group, OnTcp { api: config.api_on_tcp, names }, most)
+    Doors::bind(config.listen, &config.api_socket, group, OnTcp::of(config), most)
 }
 
 /// Opens them.

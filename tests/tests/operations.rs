@@ -126,6 +126,22 @@ fn dashboards_can_be_imported() {
     }
 }
 
+#[test]
+fn the_manifest_fits_the_schema() {
+    let name = "the_manifest_fits_the_schema";
+    if !needs_program(name, "kubernetes-validate") {
+        return;
+    }
+    let manifest = "contrib/kubernetes/lockwatch.yaml";
+    let kinds = read(manifest).lines().filter(|line| line.starts_with("kind: ")).count();
+    for version in ["1.30", "1.34"] {
+        let args = ["-k", version, "--strict", manifest];
+        let run = run(plain("kubernetes-validate").args(args).current_dir(at("")));
+        let passed = (run.text().to_owned() + &run.stderr).matches(" passed for resource ").count();
+        assert_eq!((run.code, passed), (Some(0), kinds), "{version}:\n{}{}", run.text(), run.stderr);
+    }
+}
+
 /// Each alert ends with a command, and so does its runbook begin.
 #[test]
 fn every_alert_says_what_to_type() {

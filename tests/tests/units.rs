@@ -15,7 +15,8 @@ fn units() -> Scene {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/systemd").join(name);
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
         let text = text.replace("/usr/bin/lockwatch", &lockwatch_path().display().to_string());
-        fs::write(scene.path(name), text).unwrap();
+        let path = scene.path(name);
+        fs::write(&path, text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
     }
     scene
 }

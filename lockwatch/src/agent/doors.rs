@@ -29,6 +29,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use lockwatch_config::Agent;
 use lockwatch_control::listen::Listener;
 use lockwatch_core::text::Text;
 use tokio::{
@@ -61,6 +62,14 @@ pub struct OnTcp {
     pub api: bool,
     /// Whether the status page has names.
     pub names: bool,
+}
+
+impl OnTcp {
+    /// As is configured: beyond this host names need more than a page that is on anyway.
+    pub fn of(config: &Agent) -> Self {
+        let near = config.listen.is_none_or(|address| address.ip().is_loopback());
+        Self { api: config.api_on_tcp, names: config.page && (near || config.api_on_tcp) }
+    }
 }
 
 /// By which door somebody came.

@@ -119,6 +119,21 @@ fn status(head: &str) -> u16 {
 }
 
 #[test]
+fn names_leave_the_host_only_where_its_owner_says_so() {
+    let check = |listen: &str, api_on_tcp, page, expect| {
+        let config = Agent { listen: Some(listen.parse().unwrap()), api_on_tcp, page, ..Agent::default() };
+        assert_eq!(OnTcp::of(&config).names, expect, "{listen} {api_on_tcp} {page}");
+    };
+    check("127.0.0.1:9954", false, true, true);
+    check("[::1]:9954", false, true, true);
+    check("127.0.0.1:9954", false, false, false);
+    check("0.0.0.0:9954", false, true, false);
+    check("10.1.2.3:9954", false, true, false);
+    check("10.1.2.3:9954", true, true, true);
+    check("10.1.2.3:9954", true, false, false);
+}
+
+#[test]
 fn every_route_answers() {
     let Some(mut open) = Open::new(false, 8) else { return };
     open.play(fixture::report(), HashMap::new());
@@ -146,6 +161,8 @@ fn every_route_answers() {
     check("POST /api/v1/locks", 405, "allow: get, head");
     check("DELETE /", 405, "nothing can be changed here");
     check("HEAD /metrics", 200, "content-type: text/plain");
+    check("HEAD /page/stream", 200, "text/event-stream");
+    check("GET / HTTP/1.0|Accept: text/html", 200, "frame-ancestors 'none'");
     check("HEAD /api/v1/events", 200, "application/x-ndjson");
     check("nonsense", 400, "");
     for request in ["HEAD /metrics", "HEAD /api/v1/locks", "HEAD /", "HEAD /api/v1/events"] {

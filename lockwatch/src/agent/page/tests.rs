@@ -66,7 +66,7 @@ fn names_are_never_markup() {
 fn lists_are_cut_and_say_so() {
     let lock = |i: usize| {
         let lock = if i < 300 { fixture::ghost() } else { fixture::report().locks[1].clone() };
-        LockReport { id: lockwatch_core::id::LockId(format!("id{i}").into()), ..lock }
+        LockReport { id: lockwatch_core::id::LockId(format!("id{i}")), ..lock }
     };
     let page = page(Report { locks: (0..1000).map(lock).collect(), ..fixture::report() }, Page::full);
     assert_eq!(page.matches("<article").count(), 50);
