@@ -154,7 +154,8 @@ fn a_death_that_nobody_saw_is_found_by_the_next_look() {
 
 #[test]
 fn an_agent_traces_when_it_is_asked_to_and_within_limits() {
-    let Some(mut bpf) = agent(None, Sizes { traced_per_second: 100, ..Sizes::default() }) else { return };
+    // More than whatever else runs in our control group is likely to do.
+    let Some(mut bpf) = agent(None, Sizes { traced_per_second: 3000, ..Sizes::default() }) else { return };
     let told = |bpf: &Bpf| bpf.stats().unwrap().events.iter().find(|(name, _)| *name == "acquired").unwrap().1;
     let file = file();
     let hooks = bpf.attached.as_ref().unwrap().hooks.len();
@@ -165,11 +166,11 @@ fn an_agent_traces_when_it_is_asked_to_and_within_limits() {
     assert_eq!(bpf.attached.as_ref().unwrap().hooks.len(), hooks + 1);
     take(&file);
     assert!(told(&bpf) > 0);
-    for _ in 0..5000 {
+    for _ in 0..50_000 {
         take(&file);
     }
     let so_far = told(&bpf);
-    assert!(so_far < 1000, "{so_far}");
+    assert!(so_far < 40_000, "{so_far}");
     let mut ring = bpf.take_news().unwrap();
     let mut began = 0;
     while let Some(record) = ring.next() {
