@@ -20,6 +20,7 @@ mod eyes;
 mod fixture;
 mod logging;
 mod look;
+mod memory;
 mod output;
 mod pages;
 mod progress;

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     alarms::{Alarms, Change},
     engine::{Concern, Engine, Happened},
+    memory,
     output::event::{self, Event},
     sources::{
         bpf::{sizes::Sizes, tracing::Throttled},
@@ -42,6 +43,9 @@ use crate::{
 
 /// How many files of traced operations are remembered by name.
 const MOST_FILES: usize = 1 << 14;
+
+/// By how many bytes this process may grow before it gives back what it does not need.
+const MUCH_MEMORY: u64 = 8 << 20;
 
 /// Whoever has asked for a look.
 type Asker = oneshot::Sender<Result<Arc<Answer>, String>>;
@@ -64,6 +68,8 @@ pub struct State {
     /// Since when each orphan is known to be one.
     orphaned_since: HashMap<LockId, Timestamp>,
     process: ProcessNumbers,
+    /// How large this process was when it last gave back what it did not need.
+    settled_bytes: u64,
     /// Names of files, for traced operations.
     files: HashMap<FileId, Arc<FileSeen>>,
     announced: bool,
@@ -91,6 +97,7 @@ impl State {
             detected: BTreeMap::new(),
             orphaned_since: HashMap::new(),
             process: ProcessNumbers::default(),
+            settled_bytes: 0,
             files: HashMap::new(),
             announced: false,
             changed: false,
@@ -260,9 +267,11 @@ impl State {
     }
 
     fn tick(&mut self) {
-        match vitals::read() {
-            Ok(process) => self.process = process,
-            Err(error) => log::debug!("{error:#}"),
+        self.read_vitals();
+        if self.process.resident_bytes > self.settled_bytes + MUCH_MEMORY {
+            memory::give_back();
+            self.read_vitals();
+            self.settled_bytes = self.process.resident_bytes;
         }
         self.clears.read();
         if !self.policies.is_empty() && self.evaluated.elapsed() >= self.config.agent.interval {
@@ -278,6 +287,13 @@ impl State {
         match std::mem::take(&mut self.changed) {
             true => manager::alive_and(&self.words()),
             false => manager::alive(),
+        }
+    }
+
+    fn read_vitals(&mut self) {
+        match vitals::read() {
+            Ok(process) => self.process = process,
+            Err(error) => log::debug!("{error:#}"),
         }
     }
 

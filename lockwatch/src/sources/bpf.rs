@@ -45,7 +45,10 @@ use self::{
     tracing::Tracer,
     walk::{Walked, Walker},
 };
-use crate::sources::{clock::Clock, confirm::confirm, processes};
+use crate::{
+    memory,
+    sources::{clock::Clock, confirm::confirm, processes},
+};
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 const NO_EXIST: u64 = 1;
@@ -94,7 +97,7 @@ impl Bpf {
     /// Loads, and attaches the probes: from here on nothing is missed. `only` forces one way of attaching.
     pub fn for_watching(purpose: Purpose, only: Option<load::Way>, sizes: Sizes) -> Result<Self> {
         let bpf = Self::open(purpose, only, sizes)?;
-        give_back();
+        memory::give_back();
         Ok(bpf)
     }
 
@@ -286,15 +289,6 @@ impl Bpf {
     pub fn census(&mut self) -> Result<Census> {
         Ok(self.walker.run(&mut self.ebpf)?.census())
     }
-}
-
-/// Gives the memory that parsing the kernel's types took back to the system: tens of megabytes, never needed again.
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: touches only what is free (malloc_trim(3)).
-    unsafe {
-        libc::malloc_trim(0)
-    };
 }
 
 /// The wire form of a key or a value, as the maps take it.
