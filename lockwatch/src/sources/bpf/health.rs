@@ -1,23 +1,21 @@
 //! Whether the probes still run: their links are asked for, and our own heartbeat must come by.
 
-use std::{thread, time::Instant};
+use std::thread;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use lockwatch_common::counter;
 
-use super::{
-    Bpf,
-    load::{Attached, Hook},
-    missed,
-};
+use super::{Bpf, load::Hook, missed};
 
 /// What was known when somebody asked last.
 #[derive(Default)]
 pub struct Pulse {
     /// Ends of our own threads that had come by, once one must have.
     exits: Option<u64>,
-    since: Option<Instant>,
+    /// For tests: when it was asked first.
+    #[cfg(debug_assertions)]
+    since: Option<std::time::Instant>,
 }
 
 /// The tracepoints that a heartbeat goes through, with its counter.
@@ -84,9 +82,9 @@ fn missed_of(ebpf: &Ebpf, hook: &Hook) -> Option<u64> {
 /// For a test of what happens when somebody detaches a probe: debug builds only.
 #[cfg(debug_assertions)]
 mod fault {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use super::*;
+    use crate::sources::bpf::load::Attached;
 
     /// Detaches the probe that `LOCKWATCH_FAULT_DETACH` names, once, two seconds after it was first asked for, by
     /// closing its link's descriptor as somebody with a debugger would.
