@@ -88,16 +88,22 @@ fn the_agents_own_operations_and_ends_are_traced() {
     };
     let (by_agent, own) = (trace(&[]), trace(&["--no-agent"]));
     let posix_only = trace(&["--kind", "posix"]);
-    let act = || {
+    let act = |watchers: &[&Watcher]| {
         taken(&scene, &other, "flock 9 ex").exit(0);
         let mut locker = taken(&scene, &path, "flock 9 ex");
         locker.tell("unflock 9");
         locker.tell("posix 9 w 5 10");
+        locker.tell("posixun 9 5 10");
         let pid = locker.pid();
+        // A file is named by way of the process, while it lives.
+        for watcher in watchers {
+            let is_last = |event: &Event| event.is("released") && event.json["lock"]["kind"] == "posix";
+            watcher.wait_for("last release", |event| is_last(event) && event.by(pid));
+        }
         locker.exit(3);
         pid
     };
-    let pid = act();
+    let pid = act(&[&by_agent, &own, &posix_only]);
     let wanted = [("acquired", pid), ("released", pid), ("acquired", pid), ("released", pid), ("process_exit", pid)];
     let said = |watcher: &Watcher| {
         watcher.wait_for("exit", |event| event.is("process_exit") && event.by(pid));
@@ -127,7 +133,7 @@ fn the_agents_own_operations_and_ends_are_traced() {
     by_agent.forget();
     agent.process().kill();
     by_agent.wait_for("second watching", |event| event.is("watching"));
-    let pid = act();
+    let pid = act(&[]);
     by_agent.wait_for_each(&[("acquired", pid), ("process_exit", pid)]);
 }
 
