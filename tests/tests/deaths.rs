@@ -15,8 +15,11 @@ use serde_json::{Value, json};
 /// tp_btf and raw tracepoints see all; the classic ones need tracefs.
 const WAYS: [&str; 2] = ["tp_btf", "raw_tracepoint"];
 
-/// How somebody with a lock died, says a trace.
-fn death(way: &str, end: impl Fn(&Scene, Locker)) -> Value {
+/// How often somebody dies at most, where the kernel leaves out runs of probes.
+const ATTEMPTS: usize = 3;
+
+/// How somebody with a lock died, says a trace; and the trace.
+fn death(way: &str, end: impl Fn(&Scene, Locker)) -> (Value, Watcher) {
     let scene = Scene::new();
     let path = scene.file("lock");
     let trace = Watcher::trace_by(way, &path);
@@ -24,7 +27,7 @@ fn death(way: &str, end: impl Fn(&Scene, Locker)) -> Value {
     let pid = locker.pid();
     end(&scene, locker);
     let event = trace.wait_for("process_exit", |event| event.is("process_exit") && event.by(pid));
-    event.json["process"]["exit"].clone()
+    (event.json["process"]["exit"].clone(), trace)
 }
 
 /// What `expect` names is so; the rest of `exit` may be anything.
@@ -32,8 +35,15 @@ fn check(name: &str, end: impl Fn(&Scene, Locker), expect: Value) {
     if !needs_bpf(name) {
         return;
     }
+    let differs = |exit: &Value| expect.as_object().unwrap().iter().any(|(field, value)| exit[field] != *value);
     for way in WAYS {
-        let exit = death(way, &end);
+        let (mut exit, mut trace) = death(way, &end);
+        for _ in 1..ATTEMPTS {
+            if !differs(&exit) || !trace.loses_more_than(0) {
+                break;
+            }
+            (exit, trace) = death(way, &end);
+        }
         for (field, value) in expect.as_object().unwrap() {
             assert_eq!(&exit[field], value, "{name}, {way}, {field}: {exit:#}");
         }

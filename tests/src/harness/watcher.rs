@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     path::Path,
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -120,6 +120,22 @@ impl Watcher {
     /// All events since it was last asked for them.
     pub fn take_events(&self) -> Vec<Event> {
         self.lines.drain().iter().map(Event::parse).collect()
+    }
+
+    /// How often it has said that events were lost.
+    pub fn losses(&self) -> usize {
+        self.events().iter().filter(|event| event.is("lost")).count()
+    }
+
+    /// Whether it has said so more often than this, or does so soon: it notices within two seconds. A probe does not run
+    /// where another task on its CPU is in the same one (kernel/trace/bpf_trace.c `__bpf_trace_run`, 6.18), which happens
+    /// on a busy machine.
+    pub fn loses_more_than(&self, before: usize) -> bool {
+        let patience = Instant::now() + Duration::from_secs(3);
+        while self.losses() <= before && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.losses() > before
     }
 
     /// Forgets all events so far.

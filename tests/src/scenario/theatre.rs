@@ -99,7 +99,7 @@ impl Theatre {
 
     fn act(&mut self, scenes: &[Scenario]) {
         let mut staged = Vec::new();
-        let lost = self.agent.as_ref().map_or(0, |(agent, _)| losses(agent));
+        let lost = self.agent.as_ref().map_or(0, |(agent, _)| agent.watcher().losses());
         for copy in 0..self.copies {
             for scenario in scenes {
                 *self.runs.entry(scenario.name).or_default() += 1;
@@ -181,7 +181,7 @@ impl Theatre {
                     }
                 }
                 let seen = seen.unwrap_or_default();
-                if !wrong.is_empty() && seen["verdict"] == "unknown" && has_lost(agent, lost) {
+                if !wrong.is_empty() && seen["verdict"] == "unknown" && agent.watcher().loses_more_than(lost) {
                     left_out(&format!("{}, through the agent", scenario.name), "it lost events, and has said so");
                     continue;
                 }
@@ -297,21 +297,6 @@ impl fmt::Display for Theatre {
         }
         Ok(())
     }
-}
-
-/// How often an agent has said that events were lost.
-fn losses(agent: &HostAgent) -> usize {
-    agent.watcher().events().iter().filter(|event| event.is("lost")).count()
-}
-
-/// Whether it says so once more: it notices within two seconds. A probe does not run where another task on its CPU is in
-/// the same one (kernel/trace/bpf_trace.c `__bpf_trace_run`, 6.18), which happens on a machine that is busy enough.
-fn has_lost(agent: &HostAgent, before: usize) -> bool {
-    let patience = Instant::now() + Duration::from_secs(3);
-    while losses(agent) == before && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    losses(agent) > before
 }
 
 fn wait(scenario: &Scenario, copy: usize) -> String {
