@@ -93,12 +93,11 @@ fn the_agents_own_operations_and_ends_are_traced() {
         let mut locker = taken(&scene, &path, "flock 9 ex");
         locker.tell("unflock 9");
         locker.tell("posix 9 w 5 10");
-        locker.tell("posixun 9 5 10");
         let pid = locker.pid();
         // A file is named by way of the process, while it lives.
         for watcher in watchers {
-            let is_last = |event: &Event| event.is("released") && event.json["lock"]["kind"] == "posix";
-            watcher.wait_for("last release", |event| is_last(event) && event.by(pid));
+            let is_last = |event: &Event| event.is("acquired") && event.json["lock"]["kind"] == "posix";
+            watcher.wait_for("last lock", |event| is_last(event) && event.by(pid));
         }
         locker.exit(3);
         pid
