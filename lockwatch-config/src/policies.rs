@@ -46,7 +46,7 @@ pub const KEYS: &[Key<Policy>] = &[
         name: "match.cause",
         about: "Locks orphaned in one of these ways",
         set: |policy, value| {
-            let causes = value.all_named("cause", &ORPHANED, Cause::name)?;
+            let causes = value.all_named("cause", &Cause::OF_ORPHANS, Cause::name)?;
             at_least_one(causes).map(|all| policy.matches.causes = all)
         },
         get: |policy| texts(policy.matches.causes.iter().map(|cause| cause.name())),
@@ -103,19 +103,6 @@ pub const KEYS: &[Key<Policy>] = &[
         set: |policy, value| at_least_one(methods(value)?).map(|all| policy.methods = all),
         get: |policy| texts(policy.methods.iter().map(|method| method.name())),
     },
-];
-
-/// Causes that an orphaned lock can have (DESIGN section 5).
-const ORPHANED: [Cause; 9] = [
-    Cause::Child,
-    Cause::Leaked,
-    Cause::Inherited,
-    Cause::Mapped,
-    Cause::InFlight,
-    Cause::IoUring,
-    Cause::SharedFiles,
-    Cause::Kernel,
-    Cause::Remote,
 ];
 
 /// What is wrong with a policy as a whole.

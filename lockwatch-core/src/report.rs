@@ -236,6 +236,19 @@ impl Cause {
         Cause::Remote,
     ];
 
+    /// Those that an orphaned lock can have (DESIGN section 5).
+    pub const OF_ORPHANS: [Cause; 9] = [
+        Cause::Child,
+        Cause::Leaked,
+        Cause::Inherited,
+        Cause::Mapped,
+        Cause::InFlight,
+        Cause::IoUring,
+        Cause::SharedFiles,
+        Cause::Kernel,
+        Cause::Remote,
+    ];
+
     /// The contract's word for it.
     pub fn name(self) -> &'static str {
         match self {

@@ -44,20 +44,6 @@ pub enum Series<'a> {
 const OLDEST_ORPHAN: &str = "lockwatch_oldest_orphan_seconds";
 const OLDEST_WAITER: &str = "lockwatch_oldest_waiter_seconds";
 
-/// What an orphaned lock's cause may be (CONTRACT section 2).
-const CAUSES: [Option<Cause>; 10] = [
-    Some(Cause::Child),
-    Some(Cause::Leaked),
-    Some(Cause::Inherited),
-    Some(Cause::Mapped),
-    Some(Cause::InFlight),
-    Some(Cause::IoUring),
-    Some(Cause::SharedFiles),
-    Some(Cause::Kernel),
-    Some(Cause::Remote),
-    None,
-];
-
 /// Everything that a scrape shows.
 pub fn of(numbers: &Numbers, doors: DoorNumbers) -> Vec<Family<'_>> {
     let mut all = state(numbers);
@@ -279,7 +265,8 @@ fn by_kind_and_mode(counts: &[[u64; 2]; 5]) -> impl Iterator<Item = (Labels<'_>,
 }
 
 fn by_cause<'a>(counts: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (Labels<'a>, u64)> {
-    let mut all: BTreeMap<&'static str, u64> = CAUSES.iter().map(|cause| (cause_name(*cause), 0)).collect();
+    let mut all: BTreeMap<&'static str, u64> =
+        Cause::OF_ORPHANS.into_iter().map(Some).chain([None]).map(|cause| (cause_name(cause), 0)).collect();
     all.extend(counts);
     all.into_iter().map(|(cause, count)| (vec![("cause", cause)], count))
 }
