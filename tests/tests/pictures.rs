@@ -4,16 +4,16 @@
 use std::{
     env, fs,
     os::unix::fs::MetadataExt,
-    path::Path,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use lockwatch_tests::{
-    CHROMIUM, HostAgent, Locker, PATIENCE, Process, Prometheus, Scene, items, lockwatch_command, lockwatch_path,
-    needs_bpf, needs_program, picture, plain, run, until,
+    Browser, HostAgent, Locker, Process, Prometheus, Scene, items, lockwatch_command, lockwatch_path, needs_bpf,
+    needs_program, picture, plain, run, until,
 };
 use roxmltree::Document;
+use serde_json::{Value, json};
 
 /// One at a time: a program that is being copied cannot be run by a process that was forked meanwhile (ETXTBSY).
 static STUDIO: Mutex<()> = Mutex::new(());
@@ -89,8 +89,9 @@ fn picture_of_a_deadlock() {
     kept("deadlock.svg", made.text());
 }
 
-/// No Grafana here: what Prometheus itself shows of the alerts in `contrib`.
+/// What Prometheus itself shows of the alerts in `contrib`. tests/night.rs tests that they fire.
 #[test]
+#[ignore = "only a picture: cargo xtask pictures"]
 fn picture_of_prometheus_alerts() {
     let name = "picture_of_prometheus_alerts";
     if !needs_bpf(name) || !needs_program(name, "prometheus") || !needs_program(name, "chromium") {
@@ -102,33 +103,28 @@ fn picture_of_prometheus_alerts() {
     let scene = stage("app");
     let path = scene.file("app.lock");
     let _hot = hot(&scene, &path, &agent);
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus/lockwatch-alerts.yml");
+    // Its path is on the page.
+    let etc = stage("prometheus");
+    let rules = etc.path("lockwatch-alerts.yml");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus/lockwatch-alerts.yml"), &rules).unwrap();
     let server = Prometheus::start(&place, agent.address(), &[&rules]);
     until("the alert fires", || {
         let alerts = server.ask("/api/v1/alerts");
-        let firing = |alert: &&serde_json::Value| {
-            alert["labels"]["alertname"] == "LockwatchHotLock" && alert["state"] == "firing"
-        };
-        items(&alerts["alerts"]).iter().find(firing).map(|_| ())
+        let firing = |alert: &&Value| alert["labels"]["alertname"] == "LockwatchHotLock" && alert["state"] == "firing";
+        items(&alerts["alerts"]).iter().find(firing).map(drop)
     });
-    let png = place.path("alerts.png");
-    let mut child = Process::of_child(
-        Command::new("chromium")
-            .args(CHROMIUM)
-            .arg(format!("--user-data-dir={}", place.path("chromium").display()))
-            .args(["--window-size=1000,620", "--virtual-time-budget=5000"])
-            .arg(format!("--screenshot={}", png.display()))
-            .arg(format!("http://{}/classic/alerts", server.address()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    child.wait_within(PATIENCE);
-    assert!(fs::read(&png).unwrap().starts_with(b"\x89PNG"));
+    let mut browser = Browser::start(&place);
+    let size = json!({ "width": 1000, "height": 820, "deviceScaleFactor": 1, "mobile": false });
+    browser.call("Emulation.setDeviceMetricsOverride", size);
+    browser.open(&format!("http://{}/classic/alerts", server.address()));
+    browser.evaluate("document.querySelector('div.show-annotations').click()");
+    browser.evaluate("document.querySelector('.alert_header.alert-danger').click()");
+    let made = place.path("alerts.png");
+    browser.screenshot(&made);
+    assert!(fs::read(&made).unwrap().starts_with(b"\x89PNG"));
     if updating() {
         let to = pictures().join("alerts.png");
-        fs::copy(&png, &to).unwrap();
+        fs::copy(&made, &to).unwrap();
         small(&to);
     }
 }
@@ -137,7 +133,7 @@ fn updating() -> bool {
     env::var_os("UPDATE_PICTURES").is_some()
 }
 
-fn pictures() -> std::path::PathBuf {
+fn pictures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures")
 }
 
@@ -148,7 +144,7 @@ fn hot_after() -> &'static str {
 
 /// Where it plays: where everybody can imagine it, if the picture is kept.
 fn stage(name: &str) -> Scene {
-    if updating() { Scene::at(Path::new("/srv").join(name)) } else { Scene::new() }
+    if updating() { Scene::at(&Path::new("/srv").join(name)) } else { Scene::new() }
 }
 
 /// A lock that locksmith took and sleep keeps, and for which updater waits.

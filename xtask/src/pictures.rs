@@ -21,6 +21,7 @@ pub(crate) fn pictures(root: &Path) -> Result<()> {
     say("building");
     run(&mut cargo(root, &["build", "--package", "lockwatch"]))?;
     say("making pictures");
-    let test = ["test", "--package", "lockwatch-tests", "--no-fail-fast", "picture"];
-    run(cargo(root, &test).env(UPDATE, "1"))
+    let tests = ["--test", "pictures", "--test", "night"];
+    let mut test = cargo(root, &["test", "--package", "lockwatch-tests", "--no-fail-fast"]);
+    run(test.args(tests).args(["--", "--include-ignored"]).env(UPDATE, "1"))
 }

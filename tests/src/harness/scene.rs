@@ -37,7 +37,7 @@ impl Scene {
     /// # Panics
     ///
     /// When something is.
-    pub fn at(path: PathBuf) -> Self {
+    pub fn at(path: &Path) -> Self {
         let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let dir = tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir_in(dir);
         let dir = dir.unwrap_or_else(|e| panic!("make {}: {e}", path.display()));
