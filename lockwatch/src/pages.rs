@@ -65,7 +65,10 @@ fn page(mut command: Command, name: &str, out: &mut impl Write) -> io::Result<()
     }
     end.control("SH", ["SEE ALSO"]).text([roman(see_also(name))]);
 
-    let man = Man::new(command).title(title.to_uppercase()).manual("lockwatch manual").source(concat!("lockwatch ", env!("CARGO_PKG_VERSION")));
+    let man = Man::new(command)
+        .title(title.to_uppercase())
+        .manual("lockwatch manual")
+        .source(concat!("lockwatch ", env!("CARGO_PKG_VERSION")));
     man.render_title(out)?;
     man.render_name_section(out)?;
     roff.to_writer(out)?;
