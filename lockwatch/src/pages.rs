@@ -108,8 +108,8 @@ fn see_also(name: &str) -> &'static str {
     match name {
         "" => "lslocks(8), lsof(8), fuser(1), flock(1), flock(2), fcntl(2), proc_locks(5)",
         "clear" | "approve" => "lockwatch-explain(1), lockwatch-audit(1), lockwatch-control(1)",
-        "agent" | "config" | "check" | "metrics" => "lockwatch(1), lockwatch-config(1), lockwatch-doctor(1)",
-        "control" | "audit" => "lockwatch-clear(1), lockwatch-config(1)",
+        "agent" | "config" => "lockwatch(1), lockwatch-config(5), lockwatch-doctor(1)",
+        "control" | "audit" => "lockwatch-clear(1), lockwatch-config(5)",
         "orphans" | "list" | "graph" | "trace" => "lockwatch(1), lockwatch-explain(1), lockwatch-clear(1)",
         "explain" => "lockwatch-orphans(1), lockwatch-graph(1), lockwatch-clear(1)",
         _ => "lockwatch(1)",
