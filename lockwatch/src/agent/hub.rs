@@ -13,7 +13,7 @@ use std::{
 use lockwatch_core::{id::LockId, report::Report, timeline::Moment};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::{numbers::Numbers, recent::Recent};
+use super::{last::Last, numbers::Numbers, recent::Recent};
 
 /// How many questions may wait for the engine: more are turned away at once.
 const MOST_QUESTIONS: usize = 256;
@@ -56,6 +56,8 @@ pub struct Hub {
     pub pulse: Arc<Pulse>,
     /// What was told lately.
     pub recent: Arc<Recent>,
+    /// What the last look has shown.
+    pub last: Arc<Last>,
 }
 
 /// The doors' side; every door has one.
@@ -69,6 +71,8 @@ pub struct Door {
     pub pulse: Arc<Pulse>,
     /// What was told lately.
     pub recent: Arc<Recent>,
+    /// What the last look has shown.
+    pub last: Arc<Last>,
 }
 
 /// Both sides of a new meeting place.
@@ -76,15 +80,16 @@ pub fn open() -> (Hub, Door) {
     let (ask, asked) = mpsc::channel(MOST_QUESTIONS);
     let (changes, _) = broadcast::channel(MOST_BEHIND);
     let (operations, _) = broadcast::channel(MOST_BEHIND);
-    let (pulse, recent) = (Arc::new(Pulse::default()), Arc::new(Recent::default()));
+    let (pulse, recent, last) = (Arc::default(), Arc::default(), Arc::default());
     let door = Door {
         ask,
         changes: changes.clone(),
         operations: operations.clone(),
         pulse: Arc::clone(&pulse),
         recent: Arc::clone(&recent),
+        last: Arc::clone(&last),
     };
-    (Hub { asked, changes, operations, pulse, recent }, door)
+    (Hub { asked, changes, operations, pulse, recent, last }, door)
 }
 
 impl Door {

@@ -235,6 +235,7 @@ impl State {
     /// Tells what a look shows that is new.
     fn see(&mut self, report: &Report) {
         let at = report.taken_at;
+        self.hub.last.note(report, self.engine.took());
         self.engine.mind(Concern::about(&report.locks, at, settings(&self.config)));
         self.timelines.see(report, |lock| lock.verdict != Verdict::Held || !lock.waiters.is_empty());
         let changes = self.alarms.update(report);
