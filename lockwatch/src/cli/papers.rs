@@ -49,6 +49,23 @@ fn every_command_in_the_papers_parses() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Files that are named by links are there, pictures too.
+#[test]
+fn every_link_leads_somewhere() {
+    let mut count = 0;
+    for paper in papers().into_iter().filter(|paper| paper.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(&paper).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !link.is_empty() && !link.contains("://") {
+                let to = paper.parent().unwrap().join(link);
+                assert!(to.exists(), "{} leads to {link}", paper.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 10, "only {count} links");
+}
+
 /// What a stranger reads.
 fn papers() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
