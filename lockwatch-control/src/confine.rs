@@ -61,6 +61,23 @@ pub fn keep_only(kept: CapabilitySet) -> anyhow::Result<()> {
     thread::set_no_new_privs(true).context("set no_new_privs")
 }
 
+/// Nothing that this process starts inherits a capability: neither by the ambient set, which systemd fills for a service
+/// with a user of its own (`AmbientCapabilities=`), nor by the inheritable one. What this process may itself stays.
+///
+/// # Errors
+///
+/// The kernel does not allow it.
+pub fn pass_nothing_on() -> anyhow::Result<()> {
+    // The ambient set is empty without this on every kernel that lacks it (before 4.3).
+    match thread::clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(error) => return Err(error).context("clear the ambient capabilities"),
+    }
+    let now = thread::capabilities(None).context("read this process's capabilities")?;
+    let sets = CapabilitySets { inheritable: CapabilitySet::empty(), ..now };
+    thread::set_capabilities(None, sets).context("clear the inheritable capabilities")
+}
+
 /// Does something without the use of these capabilities. The thread has them back afterwards.
 ///
 /// # Errors
@@ -78,11 +95,7 @@ pub fn without<T>(aside: CapabilitySet, act: impl FnOnce() -> T) -> anyhow::Resu
 fn drop_capabilities(kept: CapabilitySet) -> anyhow::Result<()> {
     let missing = kept - thread::capabilities(None).context("read this process's capabilities")?.permitted;
     ensure!(missing.is_empty(), "this process does not have {}", names(missing));
-    // The ambient set is empty without this on every kernel that lacks it (before 4.3).
-    match thread::clear_ambient_capability_set() {
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(error) => return Err(error).context("clear the ambient capabilities"),
-    }
+    pass_nothing_on()?;
     for one in bounding() {
         if !kept.contains(one) {
             let name = names(one);

@@ -22,9 +22,13 @@ pub(crate) struct Args {
     /// Pack this program instead of building one
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Check them too: made again they are the same, lintian, and a clean root (debootstrap) after install, upgrade, purge
+    /// Check them too: made again they are the same, lintian, and a clean root (debootstrap) after install, start, upgrade
+    /// and purge
     #[arg(long)]
     check: bool,
+    /// Fail when a check had to be left out
+    #[arg(long, requires = "check")]
+    all: bool,
 }
 
 /// What is packed.
@@ -57,7 +61,7 @@ pub(crate) fn dist(root: &Path, args: &Args) -> Result<()> {
     let made = pack(&release, &dir)?;
     sums(&dir, &made)?;
     if args.check {
-        check::check(&release, &made, &target_dir(root))?;
+        check::check(&release, &made, &target_dir(root), args.all)?;
     }
     say(format!("{} and {}", made.deb.display(), made.tarball.display()));
     Ok(())
