@@ -74,7 +74,10 @@ impl Stat {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        io::{Read, Write},
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -93,7 +96,10 @@ mod tests {
         let of = |pid: u32| Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
         let me = of(std::process::id());
         assert_eq!(me, Stat { state: me.state, threads: me.threads, ..of(std::process::id()) });
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // The places are known only some time after execve(2) has begun: a program that answers has them.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let its = of(child.id());
         assert_ne!(its.image, me.image);
         assert_eq!(its.image, of(child.id()).image);

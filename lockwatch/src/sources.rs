@@ -6,6 +6,7 @@ pub mod files;
 pub mod hidden;
 pub mod lockfile;
 pub mod mounts;
+pub mod names;
 pub mod processes;
 pub mod procfs;
 

@@ -4,17 +4,15 @@ mod feed;
 mod story;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     ffi::OsStr,
     io::{self, Write},
     ops::ControlFlow,
-    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use lockwatch_core::{
     lock::FileId,
-    observation::{FileSeen, LockEvent},
     report::{Report, Settings, Verdict},
     timeline::Timelines,
 };
@@ -31,7 +29,7 @@ use crate::{
     sources::{
         bpf::{load::Purpose, sizes::Sizes},
         clock::Clock,
-        files,
+        names::Names,
     },
 };
 
@@ -74,7 +72,7 @@ struct Watcher<'a> {
     timelines: Timelines,
     /// The locks whose story is told; then nothing else is.
     following: Option<Following>,
-    files: HashMap<FileId, Arc<FileSeen>>,
+    names: Names,
     announced: bool,
 }
 
@@ -89,7 +87,7 @@ impl<'a> Watcher<'a> {
             timelines: Timelines::default(),
             announced: following.is_some(),
             following,
-            files: HashMap::new(),
+            names: Names::new(&request.proc_root),
         })
     }
 
@@ -116,7 +114,7 @@ impl<'a> Watcher<'a> {
                     self.timelines.note(&event);
                 }
                 if self.purpose == Purpose::Trace && select::keeps_event(self.request, self.chosen.as_ref(), &event) {
-                    let file = self.file_of(&event);
+                    let file = self.names.of(event.process.pid, event.file);
                     let held_ns = held.map(|held| u64::try_from(held.as_nanos()).unwrap_or(u64::MAX));
                     self.print(&Line::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns })?;
                 }
@@ -152,7 +150,7 @@ impl<'a> Watcher<'a> {
         report.locks.retain(|lock| select::keeps(self.request, self.chosen.as_ref(), lock));
         self.engine.mind(Concern::about(&report.locks, at, Settings::default()));
         if self.purpose == Purpose::Trace {
-            self.files.extend(report.locks.iter().map(|lock| (lock.file, lock.file_seen.clone())));
+            report.locks.iter().for_each(|lock| self.names.learn(lock.file, &lock.file_seen));
         } else {
             self.timelines.see(&report, |lock| lock.verdict != Verdict::Held || !lock.waiters.is_empty());
             for change in self.alarms.update(&report) {
@@ -166,19 +164,6 @@ impl<'a> Watcher<'a> {
             self.print(&Line::Watching { at: Clock::read().now(), locks, orphaned, hot })?;
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
-        if let Some(seen) = self.files.get(&event.file) {
-            return seen.clone();
-        }
-        let seen =
-            files::through(&self.request.proc_root, event.process.pid, event.file).map(Arc::new).unwrap_or_default();
-        if seen.path.is_some() {
-            self.files.insert(event.file, seen.clone());
-        }
-        seen
     }
 
     fn print(&self, line: &Line<'_>) -> Result<()> {

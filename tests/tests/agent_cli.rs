@@ -117,18 +117,15 @@ fn the_agents_own_operations_and_ends_are_traced() {
     let (a, b) = (said(&by_agent), said(&own));
     assert_eq!(a.len(), wanted.len(), "{a:#?}");
     for (a, b) in a.iter().zip(&b) {
-        // Each looks for the file's name by itself, and one may come too late for it.
-        let named = [a, b].iter().all(|event| event["lock"]["file"]["path"].is_string());
         let what = |event: &Value| {
             let process = &event["process"];
             let who = [&process["pid"], &process["comm"], &process["exit"]].map(Value::clone);
-            let mut lock = event["lock"].clone();
-            if let Some(file) = lock.get_mut("file").and_then(Value::as_object_mut).filter(|_| !named) {
-                file.retain(|key, _| ["dev", "major", "minor", "inode"].contains(&key.as_str()));
-            }
-            (event["event"].clone(), lock, who, event["held_ns"].is_null())
+            (event["event"].clone(), event["lock"].clone(), who)
         };
         assert_eq!(what(a), what(b), "{a:#}\n{b:#}");
+        // Since when it was held is not known where a probe did not run, and then that is told.
+        let same_time = a["held_ns"].is_null() == b["held_ns"].is_null();
+        assert!(same_time || [&by_agent, &own].iter().any(|watcher| watcher.loses_more_than(0)), "{a:#}\n{b:#}");
     }
     let kinds: Vec<_> = said(&posix_only).iter().map(|event| event["lock"]["kind"].clone()).collect();
     assert_eq!(kinds, ["posix".into(), Value::Null, "posix".into()], "filtered like one's own");

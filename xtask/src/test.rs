@@ -12,16 +12,22 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use lockwatch_toolchain::target_dir;
 
+use self::again::Failures;
 use crate::{
     command::{cargo, is_root, line, run, say},
     setup,
 };
+
+mod again;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Fail when eBPF tests were left out although the kernel has BTF
     #[arg(long)]
     require_bpf: bool,
+    /// Do not run a test that has failed once more, alone, to see whether it fails again
+    #[arg(long)]
+    once: bool,
     /// More arguments for cargo test, such as `-p lockwatch-core`
     #[arg(last = true)]
     args: Vec<OsString>,
@@ -47,13 +53,19 @@ pub(crate) fn test(root: &Path, args: &Args) -> Result<()> {
     }
     command.args(&args.args).env(LEFT_OUT, &notes);
     let mut sum = Sum::default();
-    let passed = watch(&mut command, &mut sum)?;
+    let mut passed = watch(&mut command, &mut sum)?;
+    if !passed && !args.once {
+        passed = again(root, &notes, &mut sum)?;
+    }
 
     let notes = fs::read_to_string(&notes).with_context(|| format!("read {}", notes.display()))?;
     sum.left_out.extend(notes.lines().map(str::to_owned));
     sum.left_out.extend(no_build.map(|reason| format!("eBPF build: {reason}")));
     for left_out in &sum.left_out {
         println!("LEFT OUT: {left_out}");
+    }
+    for failure in &sum.passed_later {
+        println!("FAILED ONCE, and passed alone: {failure}");
     }
     println!("{}", sum.line(passed));
     if !passed {
@@ -66,32 +78,58 @@ pub(crate) fn test(root: &Path, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Runs what has failed once more, and says whether all of it passes now.
+fn again(root: &Path, notes: &Path, sum: &mut Sum) -> Result<bool> {
+    let failures = sum.failures.worth_another_run().to_vec();
+    let mut all = !failures.is_empty();
+    for failure in failures {
+        say(format!("once more, alone: {failure}"));
+        let mut alone = Sum::default();
+        let passes = watch(failure.command(root).env(LEFT_OUT, notes), &mut alone)?;
+        // A name that is not found is no test that passes.
+        if passes && alone.passed == 1 {
+            sum.failed -= 1;
+            sum.passed += 1;
+            sum.passed_later.push(failure.to_string());
+        } else {
+            all = false;
+        }
+    }
+    Ok(all)
+}
+
 /// Runs a command, passes its output on line by line, and counts. Returns whether it succeeded.
 fn watch(command: &mut Command, sum: &mut Sum) -> Result<bool> {
     eprintln!("    {}", line(command));
-    let mut child = command.stdout(Stdio::piped()).spawn().context("run cargo")?;
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let mut line = line.context("read the output of cargo test")?;
-            sum.read(&String::from_utf8_lossy(&line));
-            line.push(b'\n');
-            io::stdout().write_all(&line).context("write the output of cargo test")?;
-        }
+    // One pipe for both, because only their order tells which program's tests have failed.
+    let (output, input) = io::pipe().context("make a pipe")?;
+    let other = input.try_clone().context("duplicate a pipe")?;
+    let mut child = command.stdout(input).stderr(other).spawn().context("run cargo")?;
+    // Our own copies of its writing end.
+    command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    for line in BufReader::new(output).split(b'\n') {
+        let mut line = line.context("read the output of cargo test")?;
+        sum.read(&String::from_utf8_lossy(&line));
+        line.push(b'\n');
+        io::stdout().write_all(&line).context("write the output of cargo test")?;
     }
     Ok(child.wait().context("wait for cargo")?.success())
 }
 
 /// What all test programs together said.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Sum {
     passed: u64,
     failed: u64,
     ignored: u64,
     left_out: BTreeSet<String>,
+    failures: Failures,
+    passed_later: Vec<String>,
 }
 
 impl Sum {
     fn read(&mut self, line: &str) {
+        self.failures.read(line);
         if let Some(left_out) = line.strip_prefix("LEFT OUT: ") {
             self.left_out.insert(left_out.to_owned());
         }
@@ -107,7 +145,7 @@ impl Sum {
 
     /// In the words of cargo test, for whoever reads only the last line.
     fn line(&self, passed: bool) -> String {
-        let Sum { passed: ok, failed, ignored, left_out } = self;
+        let Sum { passed: ok, failed, ignored, left_out, .. } = self;
         let verdict = if passed { "ok" } else { "FAILED" };
         format!("test result: {verdict}. {ok} passed; {failed} failed; {ignored} ignored; {} left out", left_out.len())
     }

@@ -10,8 +10,6 @@ use anyhow::Result;
 use lockwatch_config::{Config, agent::Tables};
 use lockwatch_core::{
     id::LockId,
-    lock::FileId,
-    observation::{FileSeen, LockEvent},
     policy::Decision,
     process::Life,
     report::{LockReport, Report, Settings, Verdict},
@@ -37,12 +35,9 @@ use crate::{
     sources::{
         bpf::{sizes::Sizes, tracing::Throttled},
         clock::Clock,
-        files,
+        names::Names,
     },
 };
-
-/// How many files of traced operations are remembered by name.
-const MOST_FILES: usize = 1 << 14;
 
 /// By how many bytes this process may grow before it gives back what it does not need.
 const MUCH_MEMORY: u64 = 8 << 20;
@@ -70,8 +65,8 @@ pub struct State {
     process: ProcessNumbers,
     /// How large this process was when it last gave back what it did not need.
     settled_bytes: u64,
-    /// Names of files, for traced operations.
-    files: HashMap<FileId, Arc<FileSeen>>,
+    /// For traced operations.
+    names: Names,
     announced: bool,
     /// Whether the service manager is to be told how things are.
     changed: bool,
@@ -98,7 +93,7 @@ impl State {
             orphaned_since: HashMap::new(),
             process: ProcessNumbers::default(),
             settled_bytes: 0,
-            files: HashMap::new(),
+            names: Names::new("/proc".as_ref()),
             announced: false,
             changed: false,
         }
@@ -186,7 +181,7 @@ impl State {
                     self.timelines.note(&event);
                 }
                 if self.is_traced() {
-                    let file = self.file_of(&event);
+                    let file = self.names.of(event.process.pid, event.file);
                     let held_ns = held.map(|held| u64::try_from(held.as_nanos()).unwrap_or(u64::MAX));
                     let line = Event::Lock { event: &event, file: Some(&file), process: None, id: None, held_ns };
                     publish(&self.hub.operations, &line);
@@ -334,21 +329,6 @@ impl State {
         if let Err(error) = self.herald.tell(event) {
             log::warn!("{error:#}");
         }
-    }
-
-    /// What is known of the file of an event; found through the process that asked, while it lives.
-    fn file_of(&mut self, event: &LockEvent) -> Arc<FileSeen> {
-        if let Some(seen) = self.files.get(&event.file) {
-            return seen.clone();
-        }
-        let seen = files::through("/proc".as_ref(), event.process.pid, event.file).map(Arc::new).unwrap_or_default();
-        if seen.path.is_some() {
-            if self.files.len() >= MOST_FILES {
-                self.files.clear();
-            }
-            self.files.insert(event.file, seen.clone());
-        }
-        seen
     }
 }
 

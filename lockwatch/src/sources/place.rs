@@ -182,7 +182,7 @@ fn is(fd: OwnedFd, file: FileId, mounts: &Mounts) -> bool {
 /// An O_PATH descriptor of what stands at a path below a root (which opens nothing, see [`mounts::identity`]); no link
 /// is followed. A file that is open stands in the kernel's cache of names, so a far one is found without asking its
 /// server, or not at all (RESOLVE_CACHED, Linux 5.12).
-fn below(root: &Path, path: &Path, far: bool) -> Option<OwnedFd> {
+pub(super) fn below(root: &Path, path: &Path, far: bool) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;

@@ -2,8 +2,9 @@
 //! a zero byte).
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Write},
+    path::Path,
     process::{Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -13,7 +14,7 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
-use super::{process::Process, scene::Scene, until::PATIENCE};
+use super::{look::items, process::Process, scene::Scene, until::PATIENCE};
 
 /// Flags without which it does not run, or not alone, in a test.
 pub const CHROMIUM: [&str; 6] = [
@@ -98,11 +99,17 @@ impl Browser {
     ///
     /// When none comes, or an error.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
+        let session = self.session.clone();
+        self.call_of(session.as_deref(), method, params)
+    }
+
+    /// The same, of a page or of the browser itself.
+    fn call_of(&mut self, session: Option<&str>, method: &str, params: Value) -> Value {
         self.last_id += 1;
         let id = self.last_id;
         let mut message = json!({ "id": id, "method": method, "params": params });
-        if let Some(session) = &self.session {
-            message["sessionId"] = session.as_str().into();
+        if let Some(session) = session {
+            message["sessionId"] = session.into();
         }
         let text = format!("{message}\0");
         self.to.write_all(text.as_bytes()).unwrap_or_else(|e| panic!("tell chromium: {e}"));
@@ -151,10 +158,51 @@ impl Browser {
         }
     }
 
+    /// How many bytes of memory the processes that show pages have for themselves.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or it cannot be read.
+    pub fn page_bytes(&mut self) -> u64 {
+        let processes = self.call_of(None, "SystemInfo.getProcessInfo", json!({}))["processInfo"].take();
+        let renderers = items(&processes).iter().filter(|process| process["type"] == "renderer");
+        let bytes = renderers.map(|process| private_bytes(process["id"].as_u64().unwrap_or_default())).sum();
+        assert!(bytes > 0, "{processes:#}");
+        bytes
+    }
+
+    /// What is on the screen, as PNG.
+    ///
+    /// # Panics
+    ///
+    /// When there is no picture.
+    pub fn screenshot(&mut self, to: &Path) {
+        let data = self.call("Page.captureScreenshot", json!({ "format": "png" }))["data"].take();
+        let file = File::create(to).unwrap_or_else(|e| panic!("create {}: {e}", to.display()));
+        let mut decode = Command::new("base64")
+            .arg("-d")
+            .stdin(Stdio::piped())
+            .stdout(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("start base64: {e}"));
+        let mut into = decode.stdin.take().unwrap_or_else(|| panic!("base64 has no input"));
+        into.write_all(data.as_str().unwrap_or_default().as_bytes()).unwrap_or_else(|e| panic!("tell base64: {e}"));
+        drop(into);
+        assert!(decode.wait().is_ok_and(|status| status.success()), "base64 -d failed");
+    }
+
     /// What the page or the browser has had to complain about.
     pub fn complaints(&self) -> &[Value] {
         &self.complaints
     }
+}
+
+fn private_bytes(pid: u64) -> u64 {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"));
+    let lines = text.lines().filter(|line| line.starts_with("Private_"));
+    let kilobytes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.sum::<u64>() * 1024
 }
 
 impl Drop for Browser {
