@@ -101,7 +101,7 @@ impl Listener {
     pub fn handed_over(socket: OwnedFd) -> anyhow::Result<Self> {
         ensure!(socket_acceptconn(&socket).context("not a socket")?, "nobody listens at it");
         let socket = UnixListener::from(socket);
-        let address = socket.local_addr().context("ask for its path")?;
+        let address = socket.local_addr().context("it is no unix socket")?;
         let path = address.as_pathname().context("it is no unix socket with a path")?.to_owned();
         Ok(Self { socket, path, is_ours: false })
     }
@@ -299,6 +299,6 @@ mod tests {
         };
         check(fs::File::open("/dev/null").unwrap().into(), "not a socket");
         check(UnixStream::pair().unwrap().0.into(), "nobody listens at it");
-        check(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), "it is no unix socket with a path");
+        check(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), "it is no unix socket");
     }
 }

@@ -113,12 +113,23 @@ fn pack(release: &Release<'_>, dir: &Path) -> Result<Made> {
         .arg(&made.tarball)
         .arg(&name))?;
     tree::control(release, &tree, arch)?;
-    run(Command::new("dpkg-deb")
-        .args(["--root-owner-group", "-Zxz", "--build"])
-        .arg(&tree)
-        .arg(&made.deb)
-        .env("SOURCE_DATE_EPOCH", time))?;
+    build_deb(release, &tree, "-Zxz", &made.deb)?;
     Ok(made)
+}
+
+/// Makes only the package, and does not take the time to make it small.
+fn pack_roughly(release: &Release<'_>, deb: &Path) -> Result<()> {
+    let arch = output(Command::new("dpkg").arg("--print-architecture")).context("find the architecture")?;
+    let tree = tempfile::tempdir().context("make a place for the tree")?;
+    tree::fill(release, tree.path())?;
+    tree::control(release, tree.path(), arch.trim())?;
+    build_deb(release, tree.path(), "-Znone", deb)
+}
+
+fn build_deb(release: &Release<'_>, tree: &Path, compression: &str, deb: &Path) -> Result<()> {
+    let mut command = Command::new("dpkg-deb");
+    command.args(["--root-owner-group", compression, "--build"]).arg(tree).arg(deb);
+    run(command.env("SOURCE_DATE_EPOCH", release.time))
 }
 
 /// SHA256SUMS beside them, which `sha256sum -c` reads.

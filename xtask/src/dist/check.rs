@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Made, Release, pack};
+use super::{Made, Release, pack, pack_roughly};
 use crate::command::{is_root, run, say, which};
 
 /// Goes there. It is called with the clean root, an empty directory, a directory to share, and the script of the visit. All
@@ -33,10 +33,17 @@ const VISIT: &str = include_str!("visit.sh");
 /// What a purge may leave.
 const LEFT: [&str; 2] = ["/var/log/lockwatch", "/var/log/lockwatch/audit.jsonl"];
 
-/// What others write when a package comes and goes: their own logs, and copies of what the files of users and groups were
-/// before.
-const OTHERS: [&str; 6] =
-    ["/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/.pwd.lock", "/var/log/dpkg.log"];
+/// What others write when a package comes and goes: their own logs, copies of what the files of users and groups were
+/// before, and systemctl's note that it has looked at units.
+const OTHERS: [&str; 7] = [
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/.pwd.lock",
+    "/var/log/dpkg.log",
+    "/run/systemd/systemd-units-load",
+];
 
 /// Checks what was made. What cannot be checked here is named, and an error if `all` must be.
 pub(super) fn check(release: &Release<'_>, made: &Made, target: &Path, all: bool) -> Result<()> {
@@ -83,8 +90,7 @@ fn visit(release: &Release<'_>, made: &Made, target: &Path, place: &Path) -> Res
         fs::create_dir(dir).with_context(|| format!("create {}", dir.display()))?;
     }
     let before = Release { version: "0.0.1", ..*release };
-    let old = pack(&before, &place.join("old"))?;
-    fs::copy(&old.deb, shared.join("old.deb")).context("copy the older package")?;
+    pack_roughly(&before, &shared.join("old.deb"))?;
     fs::copy(&made.deb, shared.join("new.deb")).context("copy the package")?;
     fs::write(shared.join("visit.sh"), VISIT).context("write the script of the visit")?;
     run(Command::new("unshare")
