@@ -122,7 +122,7 @@ fn status(head: &str) -> u16 {
 fn names_leave_the_host_only_where_its_owner_says_so() {
     let check = |listen: &str, api_on_tcp, page, expect| {
         let config = Agent { listen: Some(listen.parse().unwrap()), api_on_tcp, page, ..Agent::default() };
-        assert_eq!(OnTcp::of(&config).names, expect, "{listen} {api_on_tcp} {page}");
+        assert_eq!(OnTcp::of(&config, config.listen).names, expect, "{listen} {api_on_tcp} {page}");
     };
     check("127.0.0.1:9954", false, true, true);
     check("[::1]:9954", false, true, true);
