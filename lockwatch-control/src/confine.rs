@@ -4,7 +4,7 @@ mod calls;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io};
+use std::{fs, io, time::Duration};
 
 use anyhow::{Context, ensure};
 use lockwatch_core::text::Text;
@@ -56,7 +56,7 @@ pub fn drop_to(kept: CapabilitySet) -> anyhow::Result<()> {
 /// There are other threads, or a capability is missing. Then some may have been given up.
 pub fn keep_only(kept: CapabilitySet) -> anyhow::Result<()> {
     // Capabilities belong to threads (capabilities(7)): another one would keep them all.
-    ensure!(threads()? == 1, "this process has more threads than one");
+    ensure!(is_alone()?, "this process has more threads than one");
     drop_capabilities(kept)?;
     thread::set_no_new_privs(true).context("set no_new_privs")
 }
@@ -122,6 +122,18 @@ fn bounding() -> impl Iterator<Item = CapabilitySet> {
 fn names(set: CapabilitySet) -> String {
     let names: Vec<_> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
     if names.is_empty() { format!("capability {:#x}", set.bits()) } else { names.join(" and ") }
+}
+
+/// Whether this is the only thread. One that was joined may still be counted for a moment: whoever joins it goes on when it
+/// has let go of its memory, which is before it leaves the process (kernel/exit.c `do_exit`, 6.18: exit_mm, then exit_notify).
+fn is_alone() -> anyhow::Result<bool> {
+    for _ in 0..100 {
+        if threads()? == 1 {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(threads()? == 1)
 }
 
 fn threads() -> anyhow::Result<usize> {
