@@ -114,7 +114,7 @@ struct Line {
     acquirer: Option<ProcessId>,
     moments: VecDeque<Moment>,
     /// Who waits; a process may do so more than once.
-    waiters: Vec<(Request, Arc<Process>)>,
+    waiters: Vec<Waiting>,
     holders: Vec<Arc<Process>>,
     owner: Owner,
     orphaned: bool,
@@ -122,6 +122,14 @@ struct Line {
     /// When somebody unlocked it, and who: it goes with the next look, unless it was another's or a part.
     released: Option<(Timestamp, Option<Arc<Process>>)>,
     gone: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    request: Request,
+    process: Arc<Process>,
+    /// The look that found it before the news of it came, and since when it waits according to that.
+    found: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 /// What is known of the acquirer's end.
@@ -182,11 +190,17 @@ impl Line {
         let request = (event.process.pid, event.mode, event.range);
         match event.what {
             LockEventKind::Waiting => {
-                self.waiters.push((request, who()));
+                let is_this = |(look, since): (Timestamp, _)| event.at <= look || since == Some(event.at);
+                let mut waiters = self.waiters.iter_mut();
+                if let Some(known) = waiters.find(|one| one.request == request && one.found.is_some_and(is_this)) {
+                    known.found = None;
+                    return;
+                }
+                self.waiters.push(Waiting { request, process: who(), found: None });
                 self.push(noted, event.at, What::Waiting, Some(who()));
             }
             LockEventKind::Granted | LockEventKind::WaitEnded => {
-                let Some(i) = self.waiters.iter().position(|(waiter, _)| *waiter == request) else { return };
+                let Some(i) = self.waiters.iter().position(|one| one.request == request) else { return };
                 self.waiters.remove(i);
                 let granted = event.what == LockEventKind::Granted;
                 let what = if granted { What::Granted } else { What::WaitEnded };
@@ -235,15 +249,16 @@ impl Line {
         for waiter in &lock.waiters {
             let Some(process) = &waiter.process else { continue };
             let request = (process.id.pid, waiter.mode, waiter.range);
-            match old.iter().position(|(known, _)| *known == request) {
+            match old.iter().position(|known| known.request == request) {
                 Some(i) => self.waiters.push(old.remove(i)),
                 None => {
-                    self.waiters.push((request, process.clone()));
+                    let found = Some((now, waiter.since));
+                    self.waiters.push(Waiting { request, process: process.clone(), found });
                     self.push(noted, waiter.since.unwrap_or(now), What::Waiting, Some(process.clone()));
                 }
             }
         }
-        for (_, process) in old {
+        for Waiting { process, .. } in old {
             self.push(noted, now, What::WaitEnded, Some(process));
         }
     }

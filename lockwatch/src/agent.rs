@@ -7,6 +7,7 @@ pub mod clears;
 pub mod doors;
 pub mod herald;
 pub mod hub;
+pub mod last;
 pub mod manager;
 pub mod metrics;
 pub mod numbers;

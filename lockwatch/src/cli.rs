@@ -1,6 +1,9 @@
 //! What was typed. What it means is [`crate::request`]'s business.
 
+pub mod about;
 pub mod help;
+#[cfg(test)]
+mod papers;
 mod since;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};

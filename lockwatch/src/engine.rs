@@ -100,6 +100,8 @@ pub struct Engine {
     silent: Vec<&'static str>,
     /// When the last look was, and how large the table was then.
     looked: (Instant, usize),
+    /// How long the last look took.
+    took: Duration,
     /// What had gone missing when it was last asked.
     lost: Lost,
     /// Whether every operation is told, for a while.
@@ -142,6 +144,7 @@ impl Engine {
             losses: Losses::new(RESYNC_PAUSE),
             silent: Vec::new(),
             looked: (Instant::now(), 0),
+            took: Duration::ZERO,
             lost: Lost::default(),
             tracing: false,
             look_due: true,
@@ -174,6 +177,7 @@ impl Engine {
     ///
     /// The kernel does not answer.
     pub fn look(&mut self) -> Result<Report> {
+        let began = Instant::now();
         self.look_due = false;
         self.count_losses()?;
         self.table.see(self.bpf.look(self.depth)?);
@@ -190,9 +194,15 @@ impl Engine {
             self.await_death(late, None);
         }
         self.looked = (Instant::now(), self.table.size());
+        self.took = began.elapsed();
         self.losses.looked(report.taken_at);
         self.losses.note(Reason::Torn, u64::from(!report.exact));
         Ok(report)
+    }
+
+    /// How long the last look took.
+    pub fn took(&self) -> Duration {
+        self.took
     }
 
     /// Has the next turn begin with a look.

@@ -13,7 +13,7 @@ use clap_mangen::{
 };
 
 use crate::{
-    cli::{Cli, help::Help},
+    cli::{Cli, about, help::Help},
     commands::print,
     exit::Exit,
 };
@@ -44,36 +44,81 @@ pub fn man(command: Option<&str>) -> anyhow::Result<Exit> {
     print(|out| page(command, name, out))
 }
 
-fn page(command: Command, name: &str, out: &mut impl Write) -> io::Result<()> {
+/// What to type comes first, after what it is for: whoever reads this is in a hurry.
+fn page(mut command: Command, name: &str, out: &mut impl Write) -> io::Result<()> {
     let title = if name.is_empty() { "lockwatch".to_owned() } else { format!("lockwatch-{name}") };
-    let has_commands = command.has_subcommands();
-    let man = Man::new(command).title(title.to_uppercase()).manual("lockwatch manual");
+    let usage = command.render_usage().to_string();
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([roman(usage.trim_start_matches("Usage: "))]);
+    roff.control("SH", ["DESCRIPTION"]);
+    for paragraph in about::about(name) {
+        roff.control("PP", []).text([roman(*paragraph)]);
+    }
+    let help = Help::of(name);
+    list(&mut roff, "EXAMPLES", help.into_iter().flat_map(|help| help.examples).copied());
+    if command.has_subcommands() {
+        let commands = subcommands(&command, name.is_empty());
+        list(&mut roff, "COMMANDS", commands.iter().map(|(what, says)| (what.as_str(), says.as_str())));
+    }
+    let mut end = Roff::new();
+    let codes: Vec<_> = help.into_iter().flat_map(Help::codes).map(|(code, says)| (code.to_string(), says)).collect();
+    list(&mut end, "EXIT STATUS", codes.iter().map(|(code, says)| (code.as_str(), *says)));
+    if name.is_empty() {
+        list(&mut end, "FILES", about::FILES);
+        list(&mut end, "ENVIRONMENT", about::ENVIRONMENT);
+    }
+    end.control("SH", ["SEE ALSO"]).text([roman(see_also(name))]);
+
+    let man = Man::new(command)
+        .title(title.to_uppercase())
+        .manual("lockwatch manual")
+        .source(concat!("lockwatch ", env!("CARGO_PKG_VERSION")));
     man.render_title(out)?;
     man.render_name_section(out)?;
-    man.render_synopsis_section(out)?;
-    man.render_description_section(out)?;
+    roff.to_writer(out)?;
     man.render_options_section(out)?;
-    if has_commands {
-        man.render_subcommands_section(out)?;
-    }
-    // clap's own "extra" section would print the end of --help; as data it makes proper sections.
-    if let Some(help) = Help::of(name) {
-        sections(help).to_writer(out)?;
-    }
-    Ok(())
+    end.to_writer(out)
 }
 
-fn sections(help: &Help) -> Roff {
-    let mut roff = Roff::new();
-    roff.control("SH", ["EXAMPLES"]);
-    for (line, what) in help.examples {
-        roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
+fn list<'a>(roff: &mut Roff, section: &str, entries: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    roff.control("SH", [section]);
+    for (what, says) in entries {
+        roff.control("TP", []).text([bold(what)]).text([roman(says)]);
     }
-    roff.control("SH", ["EXIT STATUS"]);
-    for (code, what) in help.codes() {
-        roff.control("TP", []).text([bold(code.to_string())]).text([roman(what)]);
+}
+
+/// Commands and what they do. Those of lockwatch itself have pages of their own; of others the options are here.
+fn subcommands(command: &Command, have_pages: bool) -> Vec<(String, String)> {
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
+    let said = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+    let mut list = Vec::new();
+    for sub in shown {
+        let about = said(sub.get_about());
+        if have_pages {
+            list.push((format!("lockwatch-{}(1)", sub.get_name()), about));
+            continue;
+        }
+        list.push((format!("{} {}", command.get_bin_name().unwrap_or_default(), sub.get_name()), about));
+        let own = sub
+            .get_arguments()
+            .filter(|arg| !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str()));
+        list.extend(own.map(|arg| (format!("  {arg}"), said(arg.get_help()))));
     }
-    roff
+    list
+}
+
+/// Where a reader of this page goes next.
+fn see_also(name: &str) -> &'static str {
+    match name {
+        "" => "lslocks(8), lsof(8), fuser(1), flock(1), flock(2), fcntl(2), proc_locks(5)",
+        "clear" | "approve" => "lockwatch-explain(1), lockwatch-audit(1), lockwatch-control(1)",
+        "agent" | "config" | "check" | "metrics" => "lockwatch(1), lockwatch-config(1), lockwatch-doctor(1)",
+        "control" | "audit" => "lockwatch-clear(1), lockwatch-config(1)",
+        "orphans" | "list" | "graph" | "trace" => "lockwatch(1), lockwatch-explain(1), lockwatch-clear(1)",
+        "explain" => "lockwatch-orphans(1), lockwatch-graph(1), lockwatch-clear(1)",
+        _ => "lockwatch(1)",
+    }
 }
 
 #[cfg(test)]
@@ -89,8 +134,30 @@ mod tests {
         for name in std::iter::once(String::new()).chain(names) {
             let command = root.find_subcommand(&name).unwrap_or(&root).clone();
             let text = crate::fixture::written(|out| page(command, &name, out));
-            for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "\"EXIT STATUS\""] {
-                assert!(text.contains(&format!(".SH {section}\n")), "{name} {section}: {text}");
+            let sections =
+                ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "OPTIONS", "\"EXIT STATUS\"", "\"SEE ALSO\""];
+            let pieces: Vec<_> = text.split(".SH ").skip(1).filter_map(|piece| piece.split_once('\n')).collect();
+            let found: Vec<_> =
+                pieces.iter().map(|(title, _)| *title).filter(|title| sections.contains(title)).collect();
+            assert_eq!(found, sections, "{name}: {text}");
+            for (title, says) in pieces {
+                assert!(says.trim().len() > 10, "{name}: nothing under {title}: {text}");
+            }
+        }
+    }
+
+    /// No page names another that is not there.
+    #[test]
+    fn pages_that_are_named_exist() {
+        let names: Vec<_> = crate::cli::help::ALL.iter().map(|help| help.command).collect();
+        let mut root = Cli::command();
+        root.build();
+        for name in &names {
+            let command = root.find_subcommand(name).unwrap_or(&root).clone();
+            let text = crate::fixture::written(|out| page(command, name, out)).replace('\\', "");
+            for named in text.split("lockwatch-").skip(1).filter_map(|rest| rest.split_once("(1)")) {
+                let plain = |c: char| c.is_ascii_lowercase();
+                assert!(!named.0.chars().all(plain) || names.contains(&named.0), "{name} names {}", named.0);
             }
         }
     }

@@ -8,11 +8,13 @@
 //! state of the kernel has a deadline ([`PATIENCE`]) after which the test fails.
 //! Failures of the harness panic: they fail the test that met them, and everything it started ends with it.
 
+pub mod compare;
 pub mod contract;
 pub mod day;
 mod dice;
 mod harness;
 pub mod locker;
+pub mod picture;
 pub mod race;
 pub mod scenario;
 pub mod soak;

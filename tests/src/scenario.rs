@@ -16,7 +16,7 @@ mod through;
 
 use std::path::Path;
 
-pub use cast::{Cast, Part};
+pub use cast::{Cast, Fate, Part};
 pub use theatre::{Theatre, Wrong};
 
 use crate::Scene;

@@ -15,6 +15,9 @@ const ALERTS: &str = "contrib/prometheus/lockwatch-alerts.yml";
 const RECORDING: &str = "contrib/prometheus/lockwatch-recording.yml";
 const DASHBOARDS: [&str; 2] = ["contrib/grafana/host.json", "contrib/grafana/fleet.json"];
 
+/// Where the package has what is in the repository's root.
+const INSTALLED: &str = "usr/share/doc/lockwatch";
+
 #[test]
 fn promtool_finds_no_fault() {
     let name = "promtool_finds_no_fault";
@@ -152,7 +155,9 @@ fn every_alert_says_what_to_type() {
         if let Some((_, command)) = said("description: ").trim_matches('"').rsplit_once("type: ") {
             is_a_command(command);
         }
-        let path = said("runbook_url: ");
+        // Where the package puts docs (xtask/src/dist/tree.rs).
+        let path = said("runbook_url: ").strip_prefix(&format!("file:///{INSTALLED}/"));
+        let path = path.unwrap_or_else(|| panic!("{alert}: its runbook is not where the package puts it"));
         let page = read(path);
         let lines: Vec<_> = page.lines().take(5).collect();
         let [title, "", "```", command, "```"] = lines[..] else { panic!("{path}: it does not begin with a command") };
@@ -161,6 +166,12 @@ fn every_alert_says_what_to_type() {
     }
     let pages = fs::read_dir(at("docs/runbooks")).unwrap_or_else(|e| panic!("read docs/runbooks: {e}"));
     assert_eq!(pages.count(), all.len(), "a runbook for each alert, and no other");
+}
+
+#[test]
+fn the_package_has_the_runbooks_where_alerts_say() {
+    let tree = read("xtask/src/dist/tree.rs");
+    assert!(tree.contains(&format!("(\"docs\", \"{INSTALLED}/docs\")")), "docs go elsewhere now");
 }
 
 /// Of lockwatch's commands it is known whether they exist.

@@ -1,10 +1,6 @@
 //! The status page, in a real browser.
 
-use std::{
-    env,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 use lockwatch_tests::{
     Browser, HostAgent, Locker, Process, Scene, ask_tcp, ghost, needs_bpf, needs_program, opened, until,
@@ -169,57 +165,5 @@ impl Hot {
         let _wait = waiter.wait_for(path, "flock 9 ex");
         agent.watcher().wait_about("hot", path);
         Self { _heir: heir, _waiter: waiter }
-    }
-}
-
-/// 10,000 locks and 500 orphans. Where the program under test is one that ships (LOCKWATCH_BIN), the look counts too.
-#[test]
-fn many_locks_load_in_a_second() {
-    let name = "many_locks_load_in_a_second";
-    if !needs_chromium(name) {
-        return;
-    }
-    let scene = Scene::new();
-    let file = scene.file("many");
-    let mut many = opened(&scene, &file);
-    many_locks(&mut many);
-    let heirs: Vec<_> = (0..500).map(|i| ghost(&scene, &scene.file(format!("orphan-{i}"))).1).collect();
-    let agent = HostAgent::start(&scene, "");
-    let mut browser = Browser::start(&scene);
-    let url = format!("http://{}/", agent.address());
-    if env::var_os("LOCKWATCH_BIN").is_none() {
-        // An unoptimized build's look takes many times as long.
-        let began = Instant::now();
-        assert_eq!(ask_tcp(agent.address(), "GET /", &[HTML]).status, 200);
-        println!("the agent's look and its page: {:?}", began.elapsed());
-    }
-    let blank = browser.page_bytes();
-    let took = browser.open(&url);
-    browser.wait("document.getElementById('link').textContent.startsWith('Live.')");
-    let locks = browser.evaluate("Number([...document.querySelectorAll('.numbers div')].find(d => d.textContent.startsWith('locks')).querySelector('dd').textContent)");
-    assert!(locks.as_f64().is_some_and(|locks| locks >= 10_500.0), "{locks}");
-    assert_eq!(browser.evaluate("document.querySelectorAll('#orphans tbody tr').length"), 200);
-    // The longest that the page's thread was away for, while sections were replaced.
-    let stuck = "new Promise(done => { let worst = 0, last = performance.now(), n = 0; const id = setInterval(() => { \
-                 const now = performance.now(); worst = Math.max(worst, now - last); last = now; \
-                 if (++n === 100) { clearInterval(id); done(worst) } }, 20) })";
-    let worst = browser.evaluate(stuck).as_f64().unwrap();
-    let heap = browser.call("Runtime.getHeapUsage", json!({}))["usedSize"].as_f64().unwrap();
-    let more = browser.page_bytes().saturating_sub(blank);
-    println!(
-        "loaded in {took:?}, the page's thread away for at most {worst:.0} ms, scripts have {:.1} MB, the page's process \
-         {:.1} MB more than with an empty page ({:.1} MB)",
-        heap / 1e6,
-        more as f64 / 1e6,
-        blank as f64 / 1e6
-    );
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(heap < 50e6 && more < 50_000_000 && worst < 500.0, "{heap} bytes, {more} more, {worst} ms");
-    drop(heirs);
-}
-
-fn many_locks(locker: &mut Locker) {
-    for start in 0..10_000_u32 {
-        locker.tell(&format!("posix 9 w {} 1", start * 2));
     }
 }

@@ -1,10 +1,12 @@
 //! The commands of this repository: `cargo xtask COMMAND`.
 
 mod command;
+mod compare;
 mod demo;
 mod dist;
 mod ghost;
 mod lint;
+mod pictures;
 mod run;
 mod setup;
 mod soak;
@@ -38,6 +40,10 @@ enum Task {
     Test(test::Args),
     /// Stage every scene a hundred times, do a million random lock operations, watch real programs at work
     Soak(soak::Args),
+    /// Ask lockwatch and its peers about the same real locks, and write README's table of what they say
+    Compare(compare::Args),
+    /// Make the pictures in docs/pictures anew, each of something real
+    Pictures,
     /// Check format, lints, documentation and dependencies
     Lint,
     /// Make a Debian package and a tarball, with checksums
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::demo(&root, &args),
         Task::Test(args) => test::test(&root, &args),
         Task::Soak(args) => soak::soak(&root, &args),
+        Task::Compare(args) => compare::compare(&root, &args),
+        Task::Pictures => pictures::pictures(&root),
         Task::Lint => lint::lint(&root),
         Task::Dist(args) => dist::dist(&root, &args),
         Task::Ghost(args) => ghost::ghost(&args),

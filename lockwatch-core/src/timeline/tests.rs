@@ -119,6 +119,21 @@ fn a_ghost_has_a_story() {
 }
 
 #[test]
+fn who_is_seen_waiting_before_the_news_of_it_waits_once() {
+    let mut timelines = Timelines::default();
+    let waited_for = || with_waiter(9, 12, lock("a", process(7, Life::Alive), &[7]));
+    timelines.see(&report(13, vec![waited_for()]), |_| true);
+    timelines.note(&event(12, LockEventKind::Waiting, 9));
+    timelines.see(&report(14, vec![waited_for()]), |_| true);
+    assert_eq!(story(&timelines, "a"), "1 taken 7, 12 waiting 9");
+    // Another thread of it, which that look has not seen.
+    timelines.note(&event(15, LockEventKind::Waiting, 9));
+    timelines.note(&event(16, LockEventKind::WaitEnded, 9));
+    timelines.see(&report(17, vec![waited_for()]), |_| true);
+    assert_eq!(story(&timelines, "a"), "1 taken 7, 12 waiting 9, 15 waiting 9, 16 wait_ended 9 after 2");
+}
+
+#[test]
 fn what_is_left_of_a_lock_keeps_its_story() {
     let mut timelines = Timelines::default();
     let taker = || process(7, Life::Alive);

@@ -11,9 +11,16 @@ use std::{
 };
 
 use lockwatch_core::{id::LockId, report::Report, timeline::Moment};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{
+        broadcast,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    time::timeout,
+};
 
-use super::{numbers::Numbers, recent::Recent};
+use super::{last::Last, numbers::Numbers, recent::Recent};
 
 /// How many questions may wait for the engine: more are turned away at once.
 const MOST_QUESTIONS: usize = 256;
@@ -56,19 +63,22 @@ pub struct Hub {
     pub pulse: Arc<Pulse>,
     /// What was told lately.
     pub recent: Arc<Recent>,
+    /// What the last look has shown.
+    pub last: Arc<Last>,
 }
 
 /// The doors' side; every door has one.
 #[derive(Clone, Debug)]
 pub struct Door {
-    /// Where to ask.
-    pub ask: mpsc::Sender<Ask>,
+    ask: mpsc::Sender<Ask>,
     changes: broadcast::Sender<Line>,
     operations: broadcast::Sender<Line>,
     /// How the engine is.
     pub pulse: Arc<Pulse>,
     /// What was told lately.
     pub recent: Arc<Recent>,
+    /// What the last look has shown.
+    pub last: Arc<Last>,
 }
 
 /// Both sides of a new meeting place.
@@ -76,18 +86,42 @@ pub fn open() -> (Hub, Door) {
     let (ask, asked) = mpsc::channel(MOST_QUESTIONS);
     let (changes, _) = broadcast::channel(MOST_BEHIND);
     let (operations, _) = broadcast::channel(MOST_BEHIND);
-    let (pulse, recent) = (Arc::new(Pulse::default()), Arc::new(Recent::default()));
+    let (pulse, recent, last) = (Arc::default(), Arc::default(), Arc::default());
     let door = Door {
         ask,
         changes: changes.clone(),
         operations: operations.clone(),
         pulse: Arc::clone(&pulse),
         recent: Arc::clone(&recent),
+        last: Arc::clone(&last),
     };
-    (Hub { asked, changes, operations, pulse, recent }, door)
+    (Hub { asked, changes, operations, pulse, recent, last }, door)
 }
 
 impl Door {
+    /// Asks the engine.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer, in words.
+    pub async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Ask,
+        within: Duration,
+    ) -> Result<T, String> {
+        let (reply, answer) = oneshot::channel();
+        match self.ask.try_send(question(reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err("too many questions wait for the engine; ask again later".into()),
+            Err(TrySendError::Closed(_)) => return Err("the agent is ending".into()),
+        }
+        match timeout(within, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("the agent is ending".into()),
+            Err(_) => Err(format!("the engine did not answer within {} s", within.as_secs())),
+        }
+    }
+
     /// Changes of state from now on.
     pub fn changes(&self) -> broadcast::Receiver<Line> {
         self.changes.subscribe()

@@ -17,7 +17,7 @@ use lockwatch_core::{
 };
 
 use self::html::Html;
-use super::{hub::Answer, numbers::Numbers, recent::Told};
+use super::{numbers::Numbers, recent::Told};
 use crate::output::{document::rfc3339, graph::svg, words};
 
 /// How long each list may be.
@@ -33,8 +33,12 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// What the page is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
-    /// A look.
-    pub answer: &'a Answer,
+    /// A look, with those locks at least that the page names.
+    pub report: &'a Report,
+    /// How many locks there are.
+    pub locks: usize,
+    /// What time it is.
+    pub now: Timestamp,
     /// The agent's numbers.
     pub numbers: &'a Numbers,
     /// Since when it watches.
@@ -44,17 +48,9 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn report(&self) -> &Report {
-        &self.answer.report
-    }
-
-    fn now(&self) -> Timestamp {
-        self.answer.report.taken_at
-    }
-
     /// Nothing was missed, neither by the look nor by the probes.
     fn exact(&self) -> bool {
-        self.answer.report.exact && self.numbers.exact
+        self.report.exact && self.numbers.exact
     }
 }
 
@@ -120,8 +116,8 @@ impl Page {
     }
 
     fn of(seen: &Seen<'_>, sections: Vec<Section>) -> Self {
-        let host = &seen.report().host.hostname;
-        Self { title: format!("{} {host}", banner::word(seen)), at: Some(seen.now()), sections }
+        let host = &seen.report.host.hostname;
+        Self { title: format!("{} {host}", banner::word(seen)), at: Some(seen.now), sections }
     }
 
     /// The engine does not answer.

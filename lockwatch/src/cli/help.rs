@@ -246,8 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn every_help_has_examples_and_belongs_to_a_command() {
+        let root = Cli::command();
+        for help in ALL {
+            assert!(!help.examples.is_empty(), "{}", help.command);
+            assert!(help.command.is_empty() || root.find_subcommand(help.command).is_some(), "{}", help.command);
+        }
+    }
+
+    #[test]
     fn every_example_is_a_command_that_parses() {
         for (line, _) in ALL.iter().flat_map(|help| help.examples) {
+            assert!(line.starts_with("lockwatch "), "{line}");
             let typed = line.split(['|', '>', '<']).next().unwrap_or(line);
             assert!(Cli::try_parse_from(typed.split_whitespace()).is_ok(), "{line}");
         }

@@ -158,7 +158,8 @@ impl Browser {
         }
     }
 
-    /// How many bytes of memory the processes that show pages have for themselves.
+    /// How many bytes of memory the process that shows the page has for itself: the largest of those that can show one, for
+    /// there may be others in reserve.
     ///
     /// # Panics
     ///
@@ -166,9 +167,8 @@ impl Browser {
     pub fn page_bytes(&mut self) -> u64 {
         let processes = self.call_of(None, "SystemInfo.getProcessInfo", json!({}))["processInfo"].take();
         let renderers = items(&processes).iter().filter(|process| process["type"] == "renderer");
-        let bytes = renderers.map(|process| private_bytes(process["id"].as_u64().unwrap_or_default())).sum();
-        assert!(bytes > 0, "{processes:#}");
-        bytes
+        let bytes = renderers.filter_map(|process| private_bytes(process["id"].as_u64().unwrap_or_default()));
+        bytes.max().unwrap_or_else(|| panic!("{processes:#}"))
     }
 
     /// What is on the screen, as PNG.
@@ -197,12 +197,12 @@ impl Browser {
     }
 }
 
-fn private_bytes(pid: u64) -> u64 {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"));
+/// Nothing if it has ended since.
+fn private_bytes(pid: u64) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let lines = text.lines().filter(|line| line.starts_with("Private_"));
     let kilobytes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kilobytes.sum::<u64>() * 1024
+    Some(kilobytes.sum::<u64>() * 1024)
 }
 
 impl Drop for Browser {

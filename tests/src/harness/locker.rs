@@ -17,7 +17,6 @@ use super::{
     lines::Lines,
     proc_locks::proc_locks_of,
     process::Process,
-    program::program,
     scene::Scene,
     until::{PATIENCE, until},
 };
@@ -45,9 +44,8 @@ pub struct Wait(pub u32);
 
 impl Locker {
     /// Starts one.
-    pub(super) fn start() -> Self {
-        let path = program("locker");
-        let mut child = Command::new(&path)
+    pub(super) fn start(path: &Path) -> Self {
+        let mut child = Command::new(path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

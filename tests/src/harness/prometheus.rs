@@ -47,6 +47,11 @@ impl Prometheus {
         server
     }
 
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The data of a page of its API; null if it has none.
     pub fn ask(&self, page: &str) -> Value {
         self.answer(page)["data"].take()

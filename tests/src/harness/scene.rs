@@ -10,7 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{locker::Locker, program::lockwatch_path};
+use super::{
+    locker::Locker,
+    program::{lockwatch_path, program},
+};
 
 /// A directory of its own, gone when the test is.
 #[derive(Debug)]
@@ -26,6 +29,18 @@ impl Scene {
         let dir = TempDir::with_prefix("lockwatch-").unwrap_or_else(|e| panic!("make a temporary directory: {e}"));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
             .unwrap_or_else(|e| panic!("open {} to everybody: {e}", dir.path().display()));
+        Self { dir, sockets: AtomicU32::new(0) }
+    }
+
+    /// An empty one in this very place, where nothing may be yet.
+    ///
+    /// # Panics
+    ///
+    /// When something is.
+    pub fn at(path: &Path) -> Self {
+        let (dir, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+        let dir = tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir_in(dir);
+        let dir = dir.unwrap_or_else(|e| panic!("make {}: {e}", path.display()));
         Self { dir, sockets: AtomicU32::new(0) }
     }
 
@@ -74,6 +89,13 @@ impl Scene {
 
     /// A new locker.
     pub fn locker(&self) -> Locker {
-        Locker::start()
+        Locker::start(&program("locker"))
+    }
+
+    /// A new locker that is a program of this name, in the scene.
+    pub fn locker_as(&self, name: &str) -> Locker {
+        let copy = self.path(name);
+        fs::copy(program("locker"), &copy).unwrap_or_else(|e| panic!("copy the locker to {}: {e}", copy.display()));
+        Locker::start(&copy)
     }
 }

@@ -1,9 +1,10 @@
 //! The status page, and what has changed on it, as server-sent events (the HTML standard, section 9.2): each event is a
-//! section, made anew. However many watch and reload, there is one look for all of them, at most once a second.
+//! section, made anew. However many watch and reload, there is one look for all of them, at most once a second; and where
+//! looks are slow, a page begins with what the last one has shown.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{self, Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use hyper::{
     body::Bytes,
     header::{self, HeaderValue},
 };
+use lockwatch_core::{report::Report, time::Timestamp};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
     sync::{Mutex, broadcast::error::RecvError, mpsc},
@@ -22,10 +24,11 @@ use super::{
     House, Way,
     answer::{self, Content, words},
     closed,
-    routes::ask,
 };
 use crate::agent::{
     hub::{Ask, Door},
+    last::Glance,
+    numbers::Numbers,
     page::{Page, Seen},
 };
 
@@ -51,7 +54,7 @@ pub async fn document(house: &House, way: Way) -> Response<Content> {
         _ => return words(StatusCode::SERVICE_UNAVAILABLE, "the kernel gives no random number for the page's policy"),
     }
     let nonce: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let views = house.page.since(Instant::now().checked_sub(GAP), &house.door).await;
+    let views = house.page.soon(&house.door).await;
     let document = views.of(house, way).document(&nonce);
     let mut response = answer::of(StatusCode::OK, "text/html; charset=utf-8", Content::Whole(Some(document.into())));
     let policy = format!(
@@ -129,13 +132,24 @@ fn news(page: &Page, shown: &mut HashMap<&'static str, u64>) -> String {
 
 /// The last look, for all who watch.
 #[derive(Debug, Default)]
-pub struct Shared(Mutex<Option<Look>>);
+pub struct Shared {
+    last: sync::Mutex<Option<Arc<Look>>>,
+    /// Whoever has this looks for all others.
+    looking: Mutex<()>,
+}
 
 #[derive(Debug)]
 struct Look {
     began: Instant,
     took: Duration,
     views: Arc<Views>,
+}
+
+impl Look {
+    /// How long after it there is no other.
+    fn pause(&self) -> Duration {
+        GAP.max(self.took * TIMES_AS_LONG)
+    }
 }
 
 /// The page for those who may know names, and for others.
@@ -153,48 +167,73 @@ impl Views {
         }
     }
 
-    async fn look(door: &Door) -> Self {
-        match Self::ask(door).await {
-            Ok(views) => views,
-            Err(why) => Self { full: Page::trouble(&why), numbers: Page::trouble(&why) },
-        }
+    /// What a new look shows.
+    async fn look(door: &Door) -> Result<Self, String> {
+        let answer = door.ask(Ask::Look, LOOK_WITHIN).await?;
+        let numbers = door.ask(Ask::Numbers, LOOK_WITHIN).await?;
+        let report = &answer.report;
+        Ok(Self::new(door, report, report.locks.len(), report.taken_at, &numbers))
     }
 
-    async fn ask(door: &Door) -> Result<Self, String> {
-        let answer = ask(door, Ask::Look, LOOK_WITHIN).await?;
-        let numbers = ask(door, Ask::Numbers, LOOK_WITHIN).await?;
+    /// What the last look has shown.
+    async fn last(door: &Door, glance: &Glance) -> Result<Self, String> {
+        let numbers = door.ask(Ask::Numbers, LOOK_WITHIN).await?;
+        Ok(Self::new(door, &glance.report, glance.locks, numbers.at, &numbers))
+    }
+
+    fn new(door: &Door, report: &Report, locks: usize, now: Timestamp, numbers: &Numbers) -> Self {
         let (since, recent) = door.recent.all();
-        let seen = Seen { answer: &answer, numbers: &numbers, since, recent: &recent };
-        Ok(Self { full: Page::full(&seen), numbers: Page::numbers(&seen) })
+        let seen = Seen { report, locks, now, numbers, since, recent: &recent };
+        Self { full: Page::full(&seen), numbers: Page::numbers(&seen) }
+    }
+
+    fn or_trouble(views: Result<Self, String>) -> Arc<Self> {
+        Arc::new(views.unwrap_or_else(|why| Self { full: Page::trouble(&why), numbers: Page::trouble(&why) }))
     }
 }
 
 impl Shared {
-    /// A look that began at that time or later.
+    /// What there is without a look that takes long: nobody waits longer for a page, on however large a host.
+    async fn soon(&self, door: &Door) -> Arc<Views> {
+        // While somebody watches, there is another look as soon as this one is over.
+        match self.last().filter(|look| look.began.elapsed() < look.pause() + look.took) {
+            Some(look) => Arc::clone(&look.views),
+            None => match door.last.get() {
+                Some(glance) => Views::or_trouble(Views::last(door, &glance).await),
+                None => self.since(Instant::now().checked_sub(GAP), door).await,
+            },
+        }
+    }
+
+    /// A look that began at that time or later, or one that was too slow to be made anew.
     async fn since(&self, wanted: Option<Instant>, door: &Door) -> Arc<Views> {
         loop {
             let rest = {
-                let mut last = self.0.lock().await;
-                match last.as_ref().map(|look| (look, look.took * TIMES_AS_LONG, look.began.elapsed())) {
-                    Some((look, ..)) if wanted.is_some_and(|wanted| look.began >= wanted) => {
+                let _looking = self.looking.lock().await;
+                match self.last().map(|look| (look.pause(), look.began.elapsed(), look)) {
+                    Some((.., look)) if wanted.is_some_and(|wanted| look.began >= wanted) => {
                         return Arc::clone(&look.views);
                     }
-                    Some((look, pause, age)) if age < GAP.max(pause) => {
-                        // Nobody waits for a page longer than this, on however large a host.
+                    Some((pause, age, look)) if age < pause => {
                         if pause > GAP {
                             return Arc::clone(&look.views);
                         }
-                        GAP.saturating_sub(age)
+                        pause - age
                     }
                     _ => {
                         let began = Instant::now();
-                        let views = Arc::new(Views::look(door).await);
-                        *last = Some(Look { began, took: began.elapsed(), views: Arc::clone(&views) });
+                        let views = Views::or_trouble(Views::look(door).await);
+                        let look = Look { began, took: began.elapsed(), views: Arc::clone(&views) };
+                        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(look));
                         return views;
                     }
                 }
             };
             sleep(rest).await;
         }
+    }
+
+    fn last(&self) -> Option<Arc<Look>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

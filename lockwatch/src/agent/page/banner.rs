@@ -7,7 +7,7 @@ use crate::output::words;
 
 /// The state in capitals.
 pub fn word(seen: &Seen<'_>) -> &'static str {
-    let locks = &seen.report().locks;
+    let locks = &seen.report.locks;
     if locks.iter().any(|lock| lock.hot) {
         "HOT"
     } else if locks.iter().any(|lock| lock.deadlock) {
@@ -19,7 +19,7 @@ pub fn word(seen: &Seen<'_>) -> &'static str {
 
 /// State, and the numbers that it is made of.
 pub fn write(seen: &Seen<'_>, out: &mut Html) {
-    let report = seen.report();
+    let report = seen.report;
     let count = |wanted: &dyn Fn(&lockwatch_core::report::LockReport) -> bool| {
         report.locks.iter().filter(|lock| wanted(lock)).count()
     };
@@ -53,13 +53,8 @@ pub fn write(seen: &Seen<'_>, out: &mut Html) {
         ),
     };
     out.raw("</div><dl class=\"numbers\">");
-    let numbers = [
-        ("locks", report.locks.len()),
-        ("hot", hot),
-        ("orphaned", orphaned),
-        ("deadlocked", deadlocked),
-        ("waiting", waiting),
-    ];
+    let numbers =
+        [("locks", seen.locks), ("hot", hot), ("orphaned", orphaned), ("deadlocked", deadlocked), ("waiting", waiting)];
     for (name, number) in numbers {
         out.raw("<div><dt>").raw(name).raw("</dt><dd>").text(number).raw("</dd></div>");
     }

@@ -15,7 +15,7 @@ const MOST_WAITERS: usize = 10;
 /// The part of the graph that matters most: circles first, then as in the report, hot before others.
 pub fn write(seen: &Seen<'_>, out: &mut Html) {
     out.raw("<h2>Who waits for whom</h2>");
-    let report = seen.report();
+    let report = seen.report;
     let wanted: Vec<_> = report.locks.iter().filter(|lock| !lock.waiters.is_empty()).collect();
     if wanted.is_empty() {
         out.raw("<p class=\"none\">Nobody waits, so there is no graph.</p>");
@@ -25,7 +25,7 @@ pub fn write(seen: &Seen<'_>, out: &mut Html) {
     let locks: Vec<_> = stuck.into_iter().chain(others).take(MOST_LOCKS).map(cut).collect();
     let is_cut = locks.len() < wanted.len() || wanted.iter().any(|lock| lock.waiters.len() > MOST_WAITERS);
     let part = Report {
-        taken_at: report.taken_at,
+        taken_at: seen.now,
         host: report.host.clone(),
         sources: Vec::new(),
         exact: report.exact,

@@ -11,18 +11,18 @@ pub fn write(seen: &Seen<'_>, out: &mut Html) {
     out.raw("<h2>The agent</h2><dl class=\"facts\">");
     fact("watches since", out, |out| {
         match seen.since {
-            Some(since) => out.when(since, seen.now()),
+            Some(since) => out.when(since, seen.now),
             None => out.raw("not known"),
         };
     });
     fact("host", out, |out| {
-        let host = &seen.report().host;
+        let host = &seen.report.host;
         out.text(&host.hostname).raw(", Linux ").text(&host.kernel);
     });
     fact("probes", out, |out| {
         out.text(numbers.probes);
     });
-    for source in &seen.report().sources {
+    for source in &seen.report.sources {
         fact("source", out, |out| {
             out.text(source.name).raw(": ").raw(source.state.name());
             if let Some(reason) = &source.reason {
@@ -42,7 +42,7 @@ pub fn write(seen: &Seen<'_>, out: &mut Html) {
         fact("looks to make it good", out, |out| {
             out.text(looked);
             if let Some(at) = numbers.last_resync {
-                out.raw(", the last ").when(at, seen.now());
+                out.raw(", the last ").when(at, seen.now);
             }
         });
     }
@@ -58,7 +58,7 @@ pub fn write(seen: &Seen<'_>, out: &mut Html) {
         });
     }
     out.raw("</dl>");
-    for warning in &seen.report().warnings {
+    for warning in &seen.report.warnings {
         out.raw("<p class=\"warning\">Warning: ").text(words::sentence(warning)).raw("</p>");
     }
 }

@@ -1,5 +1,7 @@
 //! Tables: orphans that nobody misses yet, whoever waits, and what was told lately.
 
+use std::time::Duration;
+
 use lockwatch_core::{
     process::Life,
     report::{LockReport, Verdict, Waiter},
@@ -8,10 +10,13 @@ use lockwatch_core::{
 use super::{Html, MOST_ROWS, Seen, kind, more};
 use crate::output::{column::Column, ways, words};
 
+/// Who waits is no news that a look is made for, and from an older one than this it is said.
+const STALE: Duration = Duration::from_secs(5);
+
 /// Orphaned locks that are not hot.
 pub fn orphans(seen: &Seen<'_>, out: &mut Html) {
     let wanted = |lock: &&LockReport| lock.verdict == Verdict::Orphaned && !lock.hot && !lock.deadlock;
-    let orphans: Vec<_> = seen.report().locks.iter().filter(wanted).collect();
+    let orphans: Vec<_> = seen.report.locks.iter().filter(wanted).collect();
     out.raw("<h2>Orphaned, not hot</h2>");
     if orphans.is_empty() {
         out.raw("<p class=\"none\">None.</p>");
@@ -24,10 +29,10 @@ pub fn orphans(seen: &Seen<'_>, out: &mut Html) {
         let taker = lock.acquirer.as_deref();
         out.text(taker.map_or_else(|| "nobody knows".to_owned(), words::fate)).raw("</td><td>");
         match taker.map(|taker| &taker.life) {
-            Some(Life::Dead(death)) if let Some(at) = death.at => out.when(at, seen.now()),
+            Some(Life::Dead(death)) if let Some(at) = death.at => out.when(at, seen.now),
             _ => out.raw("not known"),
         };
-        out.raw("</td><td>").text(Column::HeldBy.cell(lock, seen.now())).raw("</td><td><code>");
+        out.raw("</td><td>").text(Column::HeldBy.cell(lock, seen.now)).raw("</td><td><code>");
         out.text(ways::next(lock, &ways::ways(lock))).raw("</code></td></tr>");
     }
     out.raw("</tbody></table></div>");
@@ -38,7 +43,7 @@ pub fn orphans(seen: &Seen<'_>, out: &mut Html) {
 pub fn waiters(seen: &Seen<'_>, out: &mut Html) {
     let each = |lock| move |waiter| (lock, waiter);
     let mut all: Vec<(&LockReport, &Waiter)> =
-        seen.report().locks.iter().flat_map(|lock| lock.waiters.iter().map(each(lock))).collect();
+        seen.report.locks.iter().flat_map(|lock| lock.waiters.iter().map(each(lock))).collect();
     // Who has waited since nobody knows when comes last.
     all.sort_by_key(|(_, waiter)| (waiter.since.is_none(), waiter.since));
     out.raw("<h2>Waiting</h2>");
@@ -46,12 +51,15 @@ pub fn waiters(seen: &Seen<'_>, out: &mut Html) {
         out.raw("<p class=\"none\">Nobody waits for a lock.</p>");
         return;
     }
+    if seen.now.since(seen.report.taken_at) > STALE {
+        out.raw("<p class=\"more\">As of ").when(seen.report.taken_at, seen.now).raw(": a look takes long here.</p>");
+    }
     table("Requests that wait", "waiters-table", &["Who", "For", "To", "Lock", "File"], out);
     for (lock, waiter) in all.iter().take(MOST_ROWS) {
         let who = waiter.process.as_deref().map_or_else(|| "nobody knows".to_owned(), words::process);
         out.raw("<tr><td>").text(who).raw("</td><td class=\"time\">");
         match waiter.since {
-            Some(since) => out.age(since, seen.now()),
+            Some(since) => out.age(since, seen.now),
             None => out.raw("not known"),
         };
         out.raw("</td><td>").text(format_args!("{}, {}", waiter.mode, words::range(waiter.range)));
@@ -71,7 +79,7 @@ pub fn events(seen: &Seen<'_>, out: &mut Html) {
     }
     out.raw("<ol class=\"events\">");
     for told in seen.recent {
-        out.raw("<li>").when(told.at, seen.now()).raw(" <span>").text(&told.words).raw("</span></li>");
+        out.raw("<li>").when(told.at, seen.now).raw(" <span>").text(&told.words).raw("</span></li>");
     }
     out.raw("</ol>");
 }

@@ -10,7 +10,7 @@ const MOST_STORIES: usize = 50;
 
 /// All that is hot or deadlocked.
 pub fn hot(seen: &Seen<'_>, out: &mut Html) {
-    let hot: Vec<_> = seen.report().locks.iter().filter(|lock| lock.hot || lock.deadlock).collect();
+    let hot: Vec<_> = seen.report.locks.iter().filter(|lock| lock.hot || lock.deadlock).collect();
     out.raw("<h2>Hot</h2>");
     if hot.is_empty() {
         out.raw("<p class=\"none\">Nothing is hot.</p>");
@@ -30,13 +30,13 @@ fn story(lock: &LockReport, seen: &Seen<'_>, out: &mut Html) {
     out.raw("<p class=\"next\">Next: <code>").text(ways::next(lock, &ways::ways(lock))).raw("</code></p>");
     out.raw("<p class=\"soft\"><span class=\"id\">").text(id).raw("</span> ").text(kind(lock));
     if let Some(at) = lock.acquired_at {
-        out.raw(", taken ").when(at, seen.now());
+        out.raw(", taken ").when(at, seen.now);
     }
     let waits = lock.waiters.len();
     if waits > 0 {
         out.raw("; ").text(words::count(waits, "request")).raw(if waits == 1 { " waits" } else { " wait" });
         if let Some(since) = lock.waiters.iter().filter_map(|waiter| waiter.since).min() {
-            out.raw(", the longest for ").age(since, seen.now());
+            out.raw(", the longest for ").age(since, seen.now);
         }
     }
     out.raw("</p>");

@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use super::*;
 use crate::{
     agent::metrics,
@@ -7,10 +5,13 @@ use crate::{
 };
 
 fn page(report: Report, make: impl Fn(&Seen<'_>) -> Page) -> String {
-    let answer = Answer { report, histories: HashMap::new() };
     let recent = [Told { at: ago(5), words: "ORPHANED <b>x</b>".to_owned() }];
     let numbers = metrics::sample();
-    make(&Seen { answer: &answer, numbers: &numbers, since: Some(ago(90)), recent: &recent }).document("abc")
+    make(&seen(&report, &numbers, &recent)).document("abc")
+}
+
+fn seen<'a>(report: &'a Report, numbers: &'a Numbers, recent: &'a [Told]) -> Seen<'a> {
+    Seen { report, locks: report.locks.len(), now: report.taken_at, numbers, since: Some(ago(90)), recent }
 }
 
 #[test]
@@ -88,18 +89,14 @@ fn numbers_name_nobody() {
 
 #[test]
 fn only_what_changes_has_another_fingerprint() {
-    let answer = |at: u64, locks| Answer {
-        report: Report { taken_at: Timestamp(at), locks, ..fixture::report() },
-        histories: HashMap::new(),
-    };
+    let report = |at: u64, locks| Report { taken_at: Timestamp(at), locks, ..fixture::report() };
     let numbers = metrics::sample();
-    let prints = |answer: &Answer| -> Vec<_> {
-        let seen = Seen { answer, numbers: &numbers, since: Some(ago(90)), recent: &[] };
-        Page::full(&seen).sections.iter().map(|section| section.print).collect()
+    let prints = |report: &Report| -> Vec<_> {
+        Page::full(&seen(report, &numbers, &[])).sections.iter().map(|section| section.print).collect()
     };
-    let first = prints(&answer(NOW.0, fixture::report().locks));
-    assert_eq!(prints(&answer(NOW.0 + 5_000_000_000, fixture::report().locks)), first);
-    let other = prints(&answer(NOW.0, vec![fixture::ghost()]));
+    let first = prints(&report(NOW.0, fixture::report().locks));
+    assert_eq!(prints(&report(NOW.0 + 5_000_000_000, fixture::report().locks)), first);
+    let other = prints(&report(NOW.0, vec![fixture::ghost()]));
     let same: Vec<_> =
         SECTIONS.iter().zip(first.iter().zip(&other)).filter(|(_, (a, b))| a == b).map(|(n, _)| *n).collect();
     assert_eq!(same, ["hot", "events", "health"]);
@@ -109,4 +106,16 @@ fn only_what_changes_has_another_fingerprint() {
 fn trouble_is_no_all_clear() {
     let page = Page::trouble("the <engine> hangs").document("abc");
     assert!(page.contains("NOT KNOWN") && page.contains("the &lt;engine&gt; hangs") && !page.contains("ALL CLEAR"));
+}
+
+#[test]
+fn an_older_look_says_when_it_was() {
+    let (report, numbers) = (fixture::report(), metrics::sample());
+    let page = |seconds: u64| {
+        let now = Timestamp(report.taken_at.0 + seconds * 1_000_000_000);
+        Page::full(&Seen { now, locks: 12_345, ..seen(&report, &numbers, &[]) }).document("abc")
+    };
+    assert!(!page(1).contains("a look takes long here"));
+    let later = page(60);
+    assert!(later.contains("a look takes long here") && later.contains("<dd>12345</dd>"), "{later}");
 }
