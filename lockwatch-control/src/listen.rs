@@ -217,6 +217,8 @@ fn number(name: &str, file: &str) -> anyhow::Result<Option<u32>> {
     }
     match fs::read_to_string(file) {
         Ok(names) => Ok(find(&names, name)),
+        // In an image with nothing but a program nobody has a name.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {file}")),
     }
 }

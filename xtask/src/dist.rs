@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lockwatch_toolchain::target_dir;
 
-use crate::command::{cargo, output, run, say};
+use crate::command::{cargo, output, run, say, which};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -67,20 +67,35 @@ pub(crate) fn dist(root: &Path, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A program for this machine's processor and any Linux distribution: it brings its C library along. Paths of the machine
-/// that it was built on are not in it.
+/// A program for this machine's processor and any Linux distribution, and for an empty root: it brings its C library along.
+/// Paths of the machine that it was built on are not in it.
 fn build(root: &Path) -> Result<PathBuf> {
-    let version = output(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    say("building lockwatch (a minute or two)");
+    let target = static_target()?;
+    say(format!("building lockwatch for {target} (a minute or two)"));
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     let mut flags = format!("-C target-feature=+crt-static --remap-path-prefix={}=.", root.display());
     if let Ok(home) = home {
         flags += &format!(" --remap-path-prefix={home}=cargo");
     }
-    let mut command = cargo(root, &["build", "--release", "--locked", "--package", "lockwatch", "--target", host]);
+    let mut command = cargo(root, &["build", "--release", "--locked", "--package", "lockwatch", "--target", &target]);
     run(command.env("RUSTFLAGS", flags))?;
-    Ok(target_dir(root).join(host).join("release/lockwatch"))
+    Ok(target_dir(root).join(target).join("release/lockwatch"))
+}
+
+/// musl, which is made to be linked statically, where Rust has it or rustup can fetch it; else the machine's own library.
+fn static_target() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let musl = host.replace("-gnu", "-musl");
+    let has = || -> Result<bool> {
+        let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", &musl]))?;
+        Ok(Path::new(libraries.trim()).exists())
+    };
+    if !has()? && which("rustup").is_some() {
+        run(Command::new("rustup").args(["target", "add", &musl]))?;
+    }
+    let target = if has()? { musl } else { host.to_owned() };
+    Ok(target)
 }
 
 /// Makes both in that directory.
