@@ -1,5 +1,7 @@
 //! Completion scripts and manual pages, made from the definition of the command line.
 
+mod configuration;
+
 use std::io::{self, Write};
 
 use anyhow::Context;
@@ -26,6 +28,9 @@ pub fn completions(shell: Shell) -> anyhow::Result<Exit> {
 
 /// Prints the manual page of a command, or of lockwatch itself.
 pub fn man(command: Option<&str>) -> anyhow::Result<Exit> {
+    if command == Some(configuration::NAME) {
+        return print(|out| configuration::page().to_writer(out));
+    }
     let mut root = Cli::command();
     root.build();
     let name = command.unwrap_or_default();
