@@ -172,11 +172,19 @@ fn carry_out(root: &Path, steps: &[Step], ask: bool) -> Result<()> {
             Step::Packages(packages) => apt::install(packages)?,
             Step::Nightly => run(&mut nightly())?,
             Step::Linker(llvm) => run(&mut linker(root, llvm))?,
-            Step::Unpack(packages) => unpack(root, packages)?,
-            Step::Validator => validator(root)?,
+            // A test that wants one of these is left out by name.
+            Step::Unpack(packages) => or_without(unpack(root, packages)),
+            Step::Validator => or_without(validator(root)),
         }
     }
     Ok(())
+}
+
+fn or_without(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        eprintln!("error: {error:#}");
+        say("going on without that");
+    }
 }
 
 fn agreed() -> Result<bool> {

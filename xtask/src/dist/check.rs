@@ -62,8 +62,12 @@ pub(super) fn check(release: &Release<'_>, made: &Made, target: &Path, all: bool
         None => left_out.push("lintian: it is not installed".to_owned()),
     }
     match why_not() {
-        None => visit(release, made, target, place.path())?,
-        Some(why) => left_out.push(format!("install, start, upgrade and purge in a clean root: {why}")),
+        None => match clean_root(target) {
+            Ok(clean) => visit(release, made, &clean, place.path())?,
+            // An archive that cannot be reached is nobody's fault here.
+            Err(error) => say(format!("LEFT OUT: {VISITED}: {error:#}")),
+        },
+        Some(why) => left_out.push(format!("{VISITED}: {why}")),
     }
     for what in &left_out {
         say(format!("LEFT OUT: {what}"));
@@ -71,6 +75,8 @@ pub(super) fn check(release: &Release<'_>, made: &Made, target: &Path, all: bool
     ensure!(left_out.is_empty() || !all, "not everything was checked ({})", left_out.len());
     Ok(())
 }
+
+const VISITED: &str = "install, start, upgrade and purge in a clean root";
 
 fn why_not() -> Option<String> {
     let missing = ["debootstrap", "unshare", "ip"].into_iter().find(|program| which(program).is_none());
@@ -82,9 +88,8 @@ fn why_not() -> Option<String> {
 }
 
 /// Installs one that is older, has it run, then this one, then takes it away, in a root that has seen nothing else.
-fn visit(release: &Release<'_>, made: &Made, target: &Path, place: &Path) -> Result<()> {
-    let clean = clean_root(target)?;
-    say("install, start, upgrade and purge in a clean root");
+fn visit(release: &Release<'_>, made: &Made, clean: &Path, place: &Path) -> Result<()> {
+    say(VISITED);
     let [mounts, shared] = ["mounts", "shared"].map(|name| place.join(name));
     for dir in [&mounts, &shared] {
         fs::create_dir(dir).with_context(|| format!("create {}", dir.display()))?;
@@ -95,7 +100,7 @@ fn visit(release: &Release<'_>, made: &Made, target: &Path, place: &Path) -> Res
     fs::write(shared.join("visit.sh"), VISIT).context("write the script of the visit")?;
     run(Command::new("unshare")
         .args(["--mount", "--net", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"])
-        .args([&clean, &mounts, &shared])
+        .args([clean, &mounts, &shared])
         .arg("visit.sh"))?;
     let lines = |name: &str| -> Result<BTreeSet<String>> {
         let text = fs::read_to_string(shared.join(name)).with_context(|| format!("read what was there {name}"))?;

@@ -158,7 +158,7 @@ impl fmt::Display for Step {
             Step::Unpack(packages) => {
                 write!(f, "unpack under target/tools, and install nothing: {}", packages.join(" "))
             }
-            Step::Validator => write!(f, "kubernetes-validate from PyPI, under target/tools"),
+            Step::Validator => write!(f, "kubernetes-validate by pip, under target/tools"),
             Step::Linker(llvm) => write!(f, "build bpf-linker against {} (a minute or two)", llvm.display()),
         }
     }
@@ -212,7 +212,7 @@ mod tests {
             ..Facts::default()
         };
         let unpack = "unpack under target/tools, and install nothing: prometheus";
-        let validator = "kubernetes-validate from PyPI, under target/tools";
+        let validator = "kubernetes-validate by pip, under target/tools";
         let advice = facts.distro.tools(&["chromium", "prometheus-alertmanager"]);
         check(&facts, &["install packages: strace", unpack, validator], &[&advice]);
         let facts = Facts { no_tools: vec!["python3-venv"], python: false, no_services: vec![], ..facts };
