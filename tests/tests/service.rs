@@ -78,7 +78,9 @@ fn it_works_with_what_its_unit_gives_it() {
     agent.notice("STOPPING=1");
     assert!(agent.process().wait_within(PATIENCE).is_some_and(|status| status.success()));
     assert!(agent.api_socket().exists(), "the socket is not its own to take away");
-    assert_eq!(fs::read_to_string(scene.path("agent.log")).unwrap(), "", "it has nothing to complain of");
+    // Whatever else the host gives it to complain of, its sockets are as its configuration says.
+    let log = fs::read_to_string(scene.path("agent.log")).unwrap();
+    assert!(!log.contains("systemd listens"), "{log}");
 }
 
 /// A policy's clears are asked for by the agent's user, who may have nothing else cleared.

@@ -36,14 +36,20 @@ start() {
     for ((n = 0; n < 100; n++)); do
         exec 9<>/dev/tcp/127.0.0.1/9954
         printf 'GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n' >&9
-        read -r -t 10 answer <&9
+        read -r -t 60 answer <&9
         exec 9>&-
         [[ $answer != *\ 200\ * ]] || break
         sleep 0.1
     done
     [[ $answer == *\ 200\ * ]]
-    # That it answers, and not the command itself: whoever looks without the agent says so.
-    ( exec 9>/var/lock/visit; flock 9; lockwatch list --json /var/lock/visit >/tmp/answer 2>/tmp/complaints )
+    # That it answers, and not the command itself: whoever looks without the agent says so. A command's patience is short, and
+    # this machine may be busy.
+    for ((n = 0; n < 20; n++)); do
+        ( exec 9>/var/lock/visit; flock 9; lockwatch list --json /var/lock/visit >/tmp/answer 2>/tmp/complaints )
+        [ -s /tmp/complaints ] || break
+        cat /tmp/complaints
+        sleep 0.5
+    done
     [ ! -s /tmp/complaints ]
     grep -q '"history"' /tmp/answer
     grep -q "^Uid:.$(id -u lockwatch)" "/proc/$agent/status"
