@@ -8,15 +8,19 @@ mod case;
 mod gate;
 mod method;
 mod plan;
+mod policy;
 mod protect;
 #[cfg(test)]
 mod samples;
+mod wish;
 
 pub(crate) use self::protect::fits;
 pub use self::{
     case::{Asker, Case, Keeper, Person},
     gate::Refusal,
     method::{Method, Step},
-    plan::{Hold, Plan, Policy, Wish},
+    plan::Plan,
+    policy::Policy,
     protect::Protection,
+    wish::{Hold, Wish},
 };

@@ -7,7 +7,7 @@ use crate::{
     lock::{Breaking, FileId, Kind, Mode, Range},
     moment::Moment,
     observation::{FileSeen, Via},
-    process::Process,
+    process::{Life, Process},
     text::Text,
     time::Timestamp,
 };
@@ -128,6 +128,16 @@ pub struct LockReport {
     pub evidence: Vec<String>,
     /// What has happened to it, oldest first, as far as somebody has watched; the table leaves it empty.
     pub history: Vec<Moment>,
+}
+
+impl LockReport {
+    /// When its acquirer died, if that is known.
+    pub fn acquirer_died(&self) -> Option<Timestamp> {
+        match &self.acquirer.as_ref()?.life {
+            Life::Dead(death) => death.at,
+            _ => None,
+        }
+    }
 }
 
 /// One thing that keeps a lock alive.

@@ -5,7 +5,8 @@ use std::fmt;
 use super::{
     case::{Case, Person},
     method::Method,
-    plan::{Hold, Policy, Wish},
+    policy::Policy,
+    wish::{Hold, Wish},
 };
 use crate::{report::Verdict, text::Text};
 
@@ -90,7 +91,8 @@ pub(super) fn refusals(case: &Case, wish: &Wish, policy: &Policy) -> Vec<Refusal
         refusals.push(Refusal::NotExact);
     }
     if !wish.override_protection {
-        refusals.extend(policy.protection.refusal(case));
+        let protected = policy.protection.find(case);
+        refusals.extend(protected.map(|(what, entry)| Refusal::Protected { what, entry }));
     } else if !policy.may_override {
         refusals.push(Refusal::NotAllowed("only root may override the protect list".into()));
     }

@@ -1,6 +1,6 @@
 //! The protect list: whose locks are not cleared, because a lock lost in silence costs them data.
 
-use super::{case::Case, gate::Refusal};
+use super::case::Case;
 use crate::text::Text;
 
 /// Files, units and programs whose locks are refused.
@@ -57,15 +57,15 @@ impl Default for Protection {
 }
 
 impl Protection {
-    /// Why this lock is not to be cleared, if it is protected.
-    pub(super) fn refusal(&self, case: &Case) -> Option<Refusal> {
+    /// What of this lock is protected, and the entry that says so.
+    pub(super) fn find(&self, case: &Case) -> Option<(String, String)> {
         self.entries.iter().find_map(|entry| {
             let what = match () {
                 () if entry.contains('/') => file(entry, case),
                 () if is_unit(entry) => unit(entry, case),
                 () => program(entry, case),
             };
-            what.map(|what| Refusal::Protected { what, entry: entry.clone() })
+            what.map(|what| (what, entry.clone()))
         })
     }
 }
@@ -137,24 +137,20 @@ mod tests {
     #[test]
     fn files_units_and_programs_are_protected() {
         let usual = Protection::default();
-        assert_eq!(usual.refusal(&ghost()), None);
-        let check = |case: &Case, expect: &str| {
-            let refusal = usual.refusal(case).map(|refusal| refusal.to_string());
-            assert_eq!(refusal.as_deref(), Some(expect));
+        assert_eq!(usual.find(&ghost()), None);
+        let check = |case: &Case, what: &str, entry: &str| {
+            assert_eq!(usual.find(case), Some((what.to_owned(), entry.to_owned())));
         };
         let at = |path: &str| Case { path: Some(path.into()), ..ghost() };
-        check(&at("/var/lib/dpkg/lock"), "the file /var/lib/dpkg/lock is on the protect list (/var/lib/dpkg/*)");
+        check(&at("/var/lib/dpkg/lock"), "the file /var/lib/dpkg/lock", "/var/lib/dpkg/*");
         let taken_by = |comm: &str, exe: &str, unit: &str| {
             let who = person(4711, Some(true));
             let acquirer =
                 super::super::Person { comm: Some(comm.into()), exe: Some(exe.into()), unit: Some(unit.into()), ..who };
             Case { acquirer: Some(acquirer), ..ghost() }
         };
-        check(&taken_by("postgres", "/x", "y"), "pid 4711 (postgres) is on the protect list (postgres)");
-        check(&taken_by("x", "/usr/sbin/mysqld", "y"), "pid 4711 (x) is on the protect list (mysqld)");
-        check(
-            &taken_by("x", "/x", "etcd.service"),
-            "pid 4711 (x) of etcd.service is on the protect list (etcd*.service)",
-        );
+        check(&taken_by("postgres", "/x", "y"), "pid 4711 (postgres)", "postgres");
+        check(&taken_by("x", "/usr/sbin/mysqld", "y"), "pid 4711 (x)", "mysqld");
+        check(&taken_by("x", "/x", "etcd.service"), "pid 4711 (x) of etcd.service", "etcd*.service");
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clear::{self, Case, Method, Plan, Wish},
     id::LockId,
-    process::{Life, ProcessId},
+    process::ProcessId,
     report::{LockReport, Report, Verdict},
     time::Timestamp,
 };
@@ -326,7 +326,7 @@ impl Rule {
 /// For how long a lock has been orphaned, as far as that is certain; `None` if it is not.
 fn age(lock: &LockReport, orphans: &HashMap<LockId, Orphan>, now: Now) -> Option<Duration> {
     let watched = now.running.saturating_sub(orphans.get(&lock.id)?.since);
-    Some(death_of(lock).map_or(watched, |at| now.wall.since(at).min(watched)))
+    Some(lock.acquirer_died().map_or(watched, |at| now.wall.since(at).min(watched)))
 }
 
 fn is_meant(policy: &Policy, lock: &LockReport, orphans: &HashMap<LockId, Orphan>, now: Now) -> bool {
@@ -346,12 +346,5 @@ fn way(policy: &Policy, rights: &clear::Policy, report: &Report, lock: &LockRepo
     match (plan.method, &plan.refusals[..]) {
         (Some(method), []) => Ok(method),
         (_, refusals) => Err(refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
-    }
-}
-
-fn death_of(lock: &LockReport) -> Option<Timestamp> {
-    match &lock.acquirer.as_ref()?.life {
-        Life::Dead(death) => death.at,
-        _ => None,
     }
 }

@@ -11,7 +11,14 @@ use std::{
 };
 
 use lockwatch_core::{id::LockId, report::Report, timeline::Moment};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{
+        broadcast,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    time::timeout,
+};
 
 use super::{last::Last, numbers::Numbers, recent::Recent};
 
@@ -63,8 +70,7 @@ pub struct Hub {
 /// The doors' side; every door has one.
 #[derive(Clone, Debug)]
 pub struct Door {
-    /// Where to ask.
-    pub ask: mpsc::Sender<Ask>,
+    ask: mpsc::Sender<Ask>,
     changes: broadcast::Sender<Line>,
     operations: broadcast::Sender<Line>,
     /// How the engine is.
@@ -93,6 +99,29 @@ pub fn open() -> (Hub, Door) {
 }
 
 impl Door {
+    /// Asks the engine.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer, in words.
+    pub async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Ask,
+        within: Duration,
+    ) -> Result<T, String> {
+        let (reply, answer) = oneshot::channel();
+        match self.ask.try_send(question(reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err("too many questions wait for the engine; ask again later".into()),
+            Err(TrySendError::Closed(_)) => return Err("the agent is ending".into()),
+        }
+        match timeout(within, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("the agent is ending".into()),
+            Err(_) => Err(format!("the engine did not answer within {} s", within.as_secs())),
+        }
+    }
+
     /// Changes of state from now on.
     pub fn changes(&self) -> broadcast::Receiver<Line> {
         self.changes.subscribe()

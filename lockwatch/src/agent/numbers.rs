@@ -10,7 +10,6 @@ use lockwatch_core::{
     time::Timestamp,
 };
 
-use super::state::death_of;
 use crate::sources::bpf::stats::{Census, Stats};
 
 /// Everything that `/metrics` shows, at one moment.
@@ -109,7 +108,7 @@ impl Looked {
         for lock in &report.locks {
             let kind = Kind::ALL.iter().position(|kind| *kind == lock.kind).unwrap_or_default();
             census.locks[kind][usize::from(lock.mode == Mode::Write)] += 1;
-            knows_orphans &= lock.verdict != Verdict::Orphaned || death_of(lock).is_some();
+            knows_orphans &= lock.verdict != Verdict::Orphaned || lock.acquirer_died().is_some();
             for waiter in &lock.waiters {
                 knows_waiters &= waiter.since.is_some();
                 let known =
@@ -117,7 +116,7 @@ impl Looked {
                 census.waiters[kind] += u64::from(known.is_none_or(|request| met.insert(request)));
             }
         }
-        let judged = Judged::of(report, |lock| death_of(lock).unwrap_or(at));
+        let judged = Judged::of(report, |lock| lock.acquirer_died().unwrap_or(at));
         Self { at, census, judged, knows_orphans, knows_waiters }
     }
 

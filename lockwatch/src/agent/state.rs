@@ -11,8 +11,7 @@ use lockwatch_config::{Config, agent::Tables};
 use lockwatch_core::{
     id::LockId,
     policy::Decision,
-    process::Life,
-    report::{LockReport, Report, Settings, Verdict},
+    report::{Report, Settings, Verdict},
     time::Timestamp,
     timeline::Timelines,
 };
@@ -244,7 +243,7 @@ impl State {
             match &change {
                 Change::Orphaned(lock) => {
                     *self.detected.entry(cause_name(lock.cause)).or_default() += 1;
-                    self.orphaned_since.insert(lock.id.clone(), death_of(lock).unwrap_or(at));
+                    self.orphaned_since.insert(lock.id.clone(), lock.acquirer_died().unwrap_or(at));
                 }
                 Change::Cleared(lock) => drop(self.orphaned_since.remove(&lock.id)),
                 Change::Hot(_) | Change::AllClear => {}
@@ -337,14 +336,6 @@ impl State {
 fn publish(to: &broadcast::Sender<Arc<str>>, event: &Event<'_>) {
     if to.receiver_count() > 0 {
         let _ = to.send(event::object(event).into());
-    }
-}
-
-/// When its acquirer died, if that is known.
-pub fn death_of(lock: &LockReport) -> Option<Timestamp> {
-    match &lock.acquirer.as_ref()?.life {
-        Life::Dead(death) => death.at,
-        _ => None,
     }
 }
 

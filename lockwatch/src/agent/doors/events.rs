@@ -25,7 +25,6 @@ use super::{
     House,
     answer::{self, Content, words},
     closed,
-    routes::ask,
 };
 use crate::{
     agent::hub::{Ask, Line},
@@ -51,7 +50,7 @@ pub async fn answer<B>(house: &Arc<House>, request: &Request<B>) -> Response<Con
     let wants_operations = request.uri().query().is_some_and(|query| query.split('&').any(|q| q == "operations=1"));
     let changes = house.door.changes();
     let operations = wants_operations.then(|| house.door.operations());
-    if wants_operations && let Err(why) = ask(&house.door, Ask::Operations, BEGIN_WITHIN).await {
+    if wants_operations && let Err(why) = house.door.ask(Ask::Operations, BEGIN_WITHIN).await {
         return words(StatusCode::SERVICE_UNAVAILABLE, why);
     }
     let (to, from) = mpsc::channel(MOST_PIECES);

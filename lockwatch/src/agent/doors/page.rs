@@ -24,7 +24,6 @@ use super::{
     House, Way,
     answer::{self, Content, words},
     closed,
-    routes::ask,
 };
 use crate::agent::{
     hub::{Ask, Door},
@@ -170,15 +169,15 @@ impl Views {
 
     /// What a new look shows.
     async fn look(door: &Door) -> Result<Self, String> {
-        let answer = ask(door, Ask::Look, LOOK_WITHIN).await?;
-        let numbers = ask(door, Ask::Numbers, LOOK_WITHIN).await?;
+        let answer = door.ask(Ask::Look, LOOK_WITHIN).await?;
+        let numbers = door.ask(Ask::Numbers, LOOK_WITHIN).await?;
         let report = &answer.report;
         Ok(Self::new(door, report, report.locks.len(), report.taken_at, &numbers))
     }
 
     /// What the last look has shown.
     async fn last(door: &Door, glance: &Glance) -> Result<Self, String> {
-        let numbers = ask(door, Ask::Numbers, LOOK_WITHIN).await?;
+        let numbers = door.ask(Ask::Numbers, LOOK_WITHIN).await?;
         Ok(Self::new(door, &glance.report, glance.locks, numbers.at, &numbers))
     }
 

@@ -6,10 +6,6 @@ use hyper::{
     Method, Request, Response, StatusCode,
     header::{self, HeaderValue},
 };
-use tokio::{
-    sync::{mpsc::error::TrySendError, oneshot},
-    time::timeout,
-};
 
 use super::{
     House, Way,
@@ -94,7 +90,7 @@ fn readyz(door: &Door) -> Response<Content> {
 async fn metrics<B>(house: &House, request: &Request<B>) -> Response<Content> {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let form = Form::preferred(accept);
-    let page = match ask(&house.door, Ask::Numbers, COUNT_WITHIN).await {
+    let page = match house.door.ask(Ask::Numbers, COUNT_WITHIN).await {
         Ok(numbers) => metrics::page(numbers, house.numbers(), form).map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
@@ -105,32 +101,13 @@ async fn metrics<B>(house: &House, request: &Request<B>) -> Response<Content> {
 }
 
 async fn locks(house: &House) -> Response<Content> {
-    let pieces = match ask(&house.door, Ask::Look, LOOK_WITHIN).await {
+    let pieces = match house.door.ask(Ask::Look, LOOK_WITHIN).await {
         Ok(all) => Pieces::of(all).map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
     match pieces {
         Ok(pieces) => answer::of(StatusCode::OK, "application/json", Content::Locks(pieces)),
         Err(why) => words(StatusCode::SERVICE_UNAVAILABLE, why),
-    }
-}
-
-/// Asks the engine. The error says in words why there is no answer.
-pub async fn ask<T>(
-    door: &Door,
-    question: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Ask,
-    within: Duration,
-) -> Result<T, String> {
-    let (reply, answer) = oneshot::channel();
-    match door.ask.try_send(question(reply)) {
-        Ok(()) => {}
-        Err(TrySendError::Full(_)) => return Err("too many questions wait for the engine; ask again later".into()),
-        Err(TrySendError::Closed(_)) => return Err("the agent is ending".into()),
-    }
-    match timeout(within, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err("the agent is ending".into()),
-        Err(_) => Err(format!("the engine did not answer within {} s", within.as_secs())),
     }
 }
 
