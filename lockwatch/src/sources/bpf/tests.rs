@@ -136,16 +136,18 @@ fn noted(bpf: &Bpf, files: &[File]) -> Vec<notes::Note> {
     all
 }
 
-/// What comes of it if the kernel leaves out no run of a probe meanwhile, which it does on a busy machine.
-fn unmissed<T>(bpf: &mut Bpf, mut run: impl FnMut(&mut Bpf) -> T) -> T {
+/// What comes of it if the kernel leaves out no run of a probe meanwhile, which it does on a busy machine; `None` if it
+/// always does.
+fn unmissed<T>(bpf: &mut Bpf, mut run: impl FnMut(&mut Bpf) -> T) -> Option<T> {
     for _ in 0..20 {
         let before = bpf.losses().unwrap().missed;
         let result = run(bpf);
         if bpf.losses().unwrap().missed == before {
-            return result;
+            return Some(result);
         }
     }
-    panic!("the kernel always leaves out some run of a probe");
+    eprintln!("left out: this machine is too busy to run every probe");
+    None
 }
 
 /// Has the running thread go on there; where there is only one CPU, all is done on that.
@@ -164,7 +166,7 @@ fn a_note_is_in_its_slot_or_beyond_it_and_ends_with_its_lock() {
         let files: Vec<_> = (0..FILES).map(|_| file()).collect();
         let all = |files: &[File], operation| files.iter().for_each(|file| flock(file, operation).unwrap());
         let (some, others) = files.split_at(FILES / 2);
-        let (taken, own, seen, turned, half, none) = unmissed(&mut bpf, |bpf| {
+        let found = unmissed(&mut bpf, |bpf| {
             run_on(0);
             all(&files, FlockOperation::NonBlockingLockExclusive);
             let taken = noted(bpf, &files);
@@ -191,6 +193,7 @@ fn a_note_is_in_its_slot_or_beyond_it_and_ends_with_its_lock() {
             all(others, FlockOperation::Unlock);
             (taken.len(), own, seen, turned, half, noted(bpf, &files).len())
         });
+        let Some((taken, own, seen, turned, half, none)) = found else { return };
         assert_eq!((taken, own, turned, half, none), (FILES, FILES, FILES, (0, FILES / 2), 0), "{way:?}");
         assert!(seen >= FILES, "{way:?} {seen}");
         until("a true count of notes in the end", || bpf.notes.audit().is_some());
@@ -225,6 +228,7 @@ fn threads_that_share_a_file_leave_no_note() {
         files.iter().for_each(take_range);
         left
     });
+    let Some(left) = left else { return };
     assert_eq!(left, 0);
     until("a true count of notes", || bpf.notes.audit().is_some());
 }
