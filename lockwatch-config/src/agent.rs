@@ -123,19 +123,20 @@ const SHORTEST: Duration = Duration::from_millis(100);
 pub const KEYS: &[Key<Config>] = &[
     Key {
         name: "agent.listen",
-        about: "Where /metrics and the status page are, by HTTP; \"none\" for no TCP at all",
+        about: "Where /metrics and the status page are, by HTTP; \"none\" for no TCP at all. Under systemd lockwatch.socket says \
+                it",
         set: |c, value| listen(value).map(|address| c.agent.listen = address),
         get: |c| Some(Value::Text(c.agent.listen.map_or("none".to_owned(), |address| address.to_string()))),
     },
     Key {
         name: "agent.api_socket",
-        about: "Where `lockwatch list` and its like get their answers from the agent",
+        about: "Where `lockwatch list` and its like get their answers from the agent. Under systemd likewise",
         set: |c, value| value.path().map(|path| c.agent.api_socket = path),
         get: |c| Some(path(&c.agent.api_socket)),
     },
     Key {
         name: "agent.api_socket_group",
-        about: "Whose members may ask there, besides root; without this line, nobody",
+        about: "Whose members may ask there, besides root; without this line, nobody. Under systemd likewise",
         set: |c, value| group(value).map(|name| c.agent.api_socket_group = Some(name)),
         get: |c| c.agent.api_socket_group.clone().map(Value::Text),
     },

@@ -9,6 +9,9 @@ use crate::{Config, key::Key, span, value::Value};
 /// Where clears are recorded unless somebody says otherwise.
 pub const AUDIT_LOG: &str = "/var/log/lockwatch/audit.jsonl";
 
+/// The user that the agent runs as unless somebody says otherwise.
+pub const AGENT_USER: &str = "lockwatch";
+
 /// Where plans wait for a second person unless somebody says otherwise.
 pub const PENDING: &str = "/run/lockwatch/pending";
 
@@ -23,6 +26,8 @@ pub struct Control {
     pub protect_defaults: bool,
     /// What members of the control socket's group may do. Root may do everything.
     pub group: Group,
+    /// The user that the agent runs as.
+    pub agent_user: String,
     /// Where clears are recorded.
     pub audit_log: PathBuf,
     /// Where plans wait for a second person.
@@ -53,6 +58,7 @@ impl Default for Control {
             protect: Vec::new(),
             protect_defaults: true,
             group: Group { methods: vec![Method::Release], paths: None, hold: false },
+            agent_user: AGENT_USER.to_owned(),
             audit_log: AUDIT_LOG.into(),
             pending: PENDING.into(),
             settle: Duration::from_secs(1),
@@ -136,6 +142,13 @@ pub const KEYS: &[Key<Config>] = &[
         get: |c| Some(time(c.control.grace)),
     },
     Key {
+        name: "control.agent_user",
+        about: "The user that the agent runs as (User= of lockwatch.service). It may clear in the ways and on the files that \
+                policies say, and nothing else",
+        set: |c, value| user(value).map(|name| c.control.agent_user = name),
+        get: |c| Some(Value::Text(c.control.agent_user.clone())),
+    },
+    Key {
         name: "control.group.methods",
         about: "In which ways members of the group lockwatch may clear. Root may do everything",
         set: |c, value| methods(value).map(|all| c.control.group.methods = all),
@@ -171,6 +184,11 @@ pub(crate) fn methods(value: &Value) -> Result<Vec<Method>, String> {
 /// Patterns of paths.
 pub(crate) fn patterns(value: &Value) -> Result<Vec<String>, String> {
     value.list()?.into_iter().map(pattern).collect()
+}
+
+fn user(value: &Value) -> Result<String, String> {
+    let name = value.text()?;
+    if name.trim().is_empty() { Err("a user without a name".to_owned()) } else { Ok(name) }
 }
 
 fn entries(value: &Value) -> Result<Vec<String>, String> {

@@ -6,10 +6,7 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use lockwatch_core::{
-    policy::{Action, Policy, Stage},
-    text::Text,
-};
+use lockwatch_core::{policy::Policy, text::Text};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::{
@@ -185,8 +182,7 @@ fn settle(sayings: Sayings, files: Vec<PathBuf>) -> Result<Effective, Problems> 
         of_policies.push((origin, origins));
     }
     for (policy, (origin, _)) in config.policies.iter().zip(&of_policies) {
-        let acts = policy.action == Action::Clear && policy.stage != Stage::Observe;
-        if acts && config.control.approvals > 1 {
+        if policy.acts() && config.control.approvals > 1 {
             let words =
                 "two people must confirm a clear (control.approvals), and a policy is none: say stage = \"observe\"";
             problems.push(Problem::at(origin, words));

@@ -10,10 +10,10 @@ pub mod effective;
 pub mod key;
 mod keys;
 pub mod layers;
-#[cfg(test)]
-mod manual;
+pub mod manual;
 pub mod origin;
 pub mod policies;
+mod rights;
 mod said;
 pub mod span;
 pub mod trusted;

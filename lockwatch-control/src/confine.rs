@@ -4,7 +4,7 @@ mod calls;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io};
+use std::{fs, io, time::Duration};
 
 use anyhow::{Context, ensure};
 use lockwatch_core::text::Text;
@@ -56,9 +56,26 @@ pub fn drop_to(kept: CapabilitySet) -> anyhow::Result<()> {
 /// There are other threads, or a capability is missing. Then some may have been given up.
 pub fn keep_only(kept: CapabilitySet) -> anyhow::Result<()> {
     // Capabilities belong to threads (capabilities(7)): another one would keep them all.
-    ensure!(threads()? == 1, "this process has more threads than one");
+    ensure!(is_alone()?, "this process has more threads than one");
     drop_capabilities(kept)?;
     thread::set_no_new_privs(true).context("set no_new_privs")
+}
+
+/// Nothing that this process starts inherits a capability: neither by the ambient set, which systemd fills for a service
+/// with a user of its own (`AmbientCapabilities=`), nor by the inheritable one. What this process may itself stays.
+///
+/// # Errors
+///
+/// The kernel does not allow it.
+pub fn pass_nothing_on() -> anyhow::Result<()> {
+    // The ambient set is empty without this on every kernel that lacks it (before 4.3).
+    match thread::clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(error) => return Err(error).context("clear the ambient capabilities"),
+    }
+    let now = thread::capabilities(None).context("read this process's capabilities")?;
+    let sets = CapabilitySets { inheritable: CapabilitySet::empty(), ..now };
+    thread::set_capabilities(None, sets).context("clear the inheritable capabilities")
 }
 
 /// Does something without the use of these capabilities. The thread has them back afterwards.
@@ -78,11 +95,7 @@ pub fn without<T>(aside: CapabilitySet, act: impl FnOnce() -> T) -> anyhow::Resu
 fn drop_capabilities(kept: CapabilitySet) -> anyhow::Result<()> {
     let missing = kept - thread::capabilities(None).context("read this process's capabilities")?.permitted;
     ensure!(missing.is_empty(), "this process does not have {}", names(missing));
-    // The ambient set is empty without this on every kernel that lacks it (before 4.3).
-    match thread::clear_ambient_capability_set() {
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(error) => return Err(error).context("clear the ambient capabilities"),
-    }
+    pass_nothing_on()?;
     for one in bounding() {
         if !kept.contains(one) {
             let name = names(one);
@@ -109,6 +122,18 @@ fn bounding() -> impl Iterator<Item = CapabilitySet> {
 fn names(set: CapabilitySet) -> String {
     let names: Vec<_> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
     if names.is_empty() { format!("capability {:#x}", set.bits()) } else { names.join(" and ") }
+}
+
+/// Whether this is the only thread. One that was joined may still be counted for a moment: whoever joins it goes on when it
+/// has let go of its memory, which is before it leaves the process (kernel/exit.c `do_exit`, 6.18: exit_mm, then exit_notify).
+fn is_alone() -> anyhow::Result<bool> {
+    for _ in 0..100 {
+        if threads()? == 1 {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(threads()? == 1)
 }
 
 fn threads() -> anyhow::Result<usize> {

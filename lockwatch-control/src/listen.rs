@@ -24,7 +24,7 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{FlockOperation, Mode, fchmod, flock},
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt::socket_acceptconn},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
@@ -45,11 +45,12 @@ impl Default for Room {
     }
 }
 
-/// A control socket, taken away when this is dropped.
+/// A socket; if we have made it, it is taken away when this is dropped.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
+    is_ours: bool,
 }
 
 /// A connection that is being served.
@@ -83,13 +84,31 @@ impl Listener {
             }
         }
         let socket = listen(path).with_context(|| format!("listen at {shown}"))?;
-        let listener = Self { socket, path: path.to_owned() };
+        let listener = Self { socket, path: path.to_owned(), is_ours: true };
         if group.is_some() {
             chown(path, None, group).with_context(|| format!("give {shown} its group"))?;
             let mode = Permissions::from_mode(0o660);
             fs::set_permissions(path, mode).with_context(|| format!("open {shown} for its group"))?;
         }
         Ok(listener)
+    }
+
+    /// One that somebody else has made, and takes away: a service manager.
+    ///
+    /// # Errors
+    ///
+    /// It is no unix socket with a path at which somebody listens.
+    pub fn handed_over(socket: OwnedFd) -> anyhow::Result<Self> {
+        ensure!(socket_acceptconn(&socket).context("not a socket")?, "nobody listens at it");
+        let socket = UnixListener::from(socket);
+        let address = socket.local_addr().context("it is no unix socket")?;
+        let path = address.as_pathname().context("it is no unix socket with a path")?.to_owned();
+        Ok(Self { socket, path, is_ours: false })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The socket, for somebody who accepts in a way of his own.
@@ -136,7 +155,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_ours {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -178,16 +199,33 @@ fn serve(stream: UnixStream, room: Room, served: &[Served], mut command: Command
 ///
 /// `/etc/group` cannot be read.
 pub fn group(name: &str) -> anyhow::Result<Option<u32>> {
+    number(name, "/etc/group")
+}
+
+/// The number of a user, in the same way from `/etc/passwd`.
+///
+/// # Errors
+///
+/// `/etc/passwd` cannot be read.
+pub fn user(name: &str) -> anyhow::Result<Option<u32>> {
+    number(name, "/etc/passwd")
+}
+
+fn number(name: &str, file: &str) -> anyhow::Result<Option<u32>> {
     if let Ok(number) = name.parse() {
         return Ok(Some(number));
     }
-    let groups = std::fs::read_to_string("/etc/group").context("read /etc/group")?;
-    Ok(find(&groups, name))
+    match fs::read_to_string(file) {
+        Ok(names) => Ok(find(&names, name)),
+        // In an image with nothing but a program nobody has a name.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {file}")),
+    }
 }
 
-/// group(5): `name:password:GID:members`.
-fn find(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
+/// group(5): `name:password:GID:members`, and passwd(5): `name:password:UID:…`.
+fn find(names: &str, name: &str) -> Option<u32> {
+    names.lines().find_map(|line| {
         let mut fields = line.split(':');
         let is_it = fields.next() == Some(name);
         fields.nth(1).filter(|_| is_it)?.parse().ok()
@@ -210,6 +248,7 @@ mod tests {
         check("bad", None);
         check("worse", None);
         assert_eq!(group("17").unwrap(), Some(17));
+        assert_eq!(user("root").unwrap(), Some(0));
     }
 
     #[test]
@@ -246,5 +285,22 @@ mod tests {
         drop(first);
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         assert!(Listener::bind(&path, None).unwrap_err().to_string().contains("others than root can write to"));
+    }
+
+    #[test]
+    fn what_was_handed_over_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let listener = Listener::handed_over(UnixListener::bind(&path).unwrap().into()).unwrap();
+        assert_eq!(listener.path(), path);
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+        assert!(path.exists());
+        let check = |fd: OwnedFd, expect: &str| {
+            assert_eq!(Listener::handed_over(fd).unwrap_err().to_string(), expect);
+        };
+        check(fs::File::open("/dev/null").unwrap().into(), "not a socket");
+        check(UnixStream::pair().unwrap().0.into(), "nobody listens at it");
+        check(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), "it is no unix socket");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use lockwatch_config::Control;
+use lockwatch_config::Config;
 use lockwatch_core::clear::Policy;
 
 use crate::{
@@ -20,7 +20,9 @@ use crate::{
 /// What serves a request, whatever it is.
 pub struct Service<'a> {
     /// What the host's owner allows.
-    pub config: &'a Control,
+    pub config: &'a Config,
+    /// The agent's user, if there is one.
+    pub agent: Option<u32>,
     /// Where plans wait for a second person, if there must be one.
     pub pending: Option<&'a Pending>,
     /// Who looks.
@@ -49,7 +51,7 @@ impl Service<'_> {
     /// What the one who asks may do. That it is a member of the group, if it is not root, was checked by the kernel when it
     /// connected ([`Peer`]).
     fn policy_for(&self, peer: &Peer) -> Policy {
-        Policy { ourselves: peer.ourselves.clone(), ..self.config.policy_of(peer.uid) }
+        Policy { ourselves: peer.ourselves.clone(), ..self.config.rights_of(peer.uid, self.agent) }
     }
 
     /// The second person's word. Whatever is done must be allowed to both.
@@ -59,7 +61,7 @@ impl Service<'_> {
         let waiting = match found {
             Found::Taken(waiting) => waiting,
             Found::Own(waiting) => {
-                let needed = self.config.approvals;
+                let needed = self.config.control.approvals;
                 let mut document = Document::new(&waiting.id, Outcome::Planned);
                 document.approvals = Some(Approvals { by: vec![waiting.first.uid], needed });
                 document.notes = vec!["you have confirmed it yourself: somebody else must".to_owned()];
@@ -72,7 +74,7 @@ impl Service<'_> {
                 return Ok(document);
             }
         };
-        let first = self.config.policy_of(waiting.first.uid);
+        let first = self.config.rights_of(waiting.first.uid, self.agent);
         let policies = [self.policy_for(peer), first];
         self.run(&waiting.request, &peer.actor(), &[waiting.first], peer.uid == 0, &policies, front)
     }
@@ -87,7 +89,8 @@ impl Service<'_> {
         front: &mut dyn Front,
     ) -> Result<Document> {
         // The first one's wishes have been judged when they were uttered.
-        let wanted = match clear.wanted(self.config, root || !approved_by.is_empty()) {
+        let config = &self.config.control;
+        let wanted = match clear.wanted(config, root || !approved_by.is_empty()) {
             Ok(wanted) => wanted,
             Err(why) => {
                 let mut document = Document::new(&clear.id, Outcome::Refused);
@@ -95,7 +98,7 @@ impl Service<'_> {
                 return Ok(document);
             }
         };
-        let path = clear.audit_log.as_deref().unwrap_or(&self.config.audit_log);
+        let path = clear.audit_log.as_deref().unwrap_or(&config.audit_log);
         let mut log = Log::open(Path::new(path))?;
         let task = Task {
             id: clear.id.clone(),
@@ -105,7 +108,7 @@ impl Service<'_> {
             reason: clear.reason.clone(),
             approved_by: approved_by.to_vec(),
         };
-        let quorum = Quorum(self.config.approvals);
+        let quorum = Quorum(config.approvals);
         let session = Session { task: &task, actor, policies, quorum, eyes: self.eyes, front, log: &mut log };
         let mut document = session.run()?;
         if let (Some(approvals), Some(plan)) = (&mut document.approvals, &document.plan) {

@@ -123,6 +123,18 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// Whether it is there to clear, at whatever stage it is.
+    pub fn clears(&self) -> bool {
+        self.action == Action::Clear
+    }
+
+    /// Whether it clears at this stage.
+    pub fn acts(&self) -> bool {
+        self.clears() && self.stage != Stage::Observe
+    }
+}
+
 impl Match {
     /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {

@@ -16,6 +16,7 @@ pub mod policies;
 pub mod privileges;
 pub mod recent;
 pub mod reload;
+pub mod sockets;
 pub mod state;
 pub mod vitals;
 
@@ -23,7 +24,7 @@ use std::{path::Path, thread};
 
 use anyhow::{Context, Result, bail};
 use lockwatch_config::{Agent, Layers};
-use lockwatch_control::listen;
+use lockwatch_control::confine;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -34,6 +35,7 @@ use self::{
     doors::{Doors, OnTcp},
     herald::Herald,
     hub::Door,
+    sockets::Sockets,
     state::State,
 };
 use crate::{engine::Engine, exit::Exit, request::AgentRequest, sources::bpf::load::Purpose};
@@ -43,6 +45,7 @@ const MOST_FAILURES: u32 = 5;
 
 /// Runs until it is told to end.
 pub fn run(request: &AgentRequest) -> Result<Exit> {
+    confine::pass_nothing_on()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(live(request))
 }
@@ -57,7 +60,7 @@ async fn live(request: &AgentRequest) -> Result<Exit> {
     let config = effective.config;
     let herald = Herald::of(config.agent.log, &request.options)?;
     let doors = bind(&config.agent)?;
-    herald.greet(doors.address(), &config.agent.api_socket)?;
+    herald.greet(doors.address(), doors.path())?;
     let (hub, door) = hub::open();
     let engine = Engine::start(Purpose::Agent, state::sizes(&config), state::settings(&config), Path::new("/proc"))?;
     let needs_perf = engine.probes() == "tracepoint";
@@ -123,12 +126,10 @@ struct Served {
 
 /// Makes the doors, while that is still allowed.
 fn bind(config: &Agent) -> Result<Doors> {
-    let group = |name: &String| {
-        listen::group(name)?.with_context(|| format!("there is no group {name} (agent.api_socket_group)"))
-    };
-    let group = config.api_socket_group.as_ref().map(group).transpose()?;
+    let sockets = Sockets::open(config)?;
+    let on_tcp = OnTcp::of(config, sockets.address());
     let most = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
-    Doors::bind(config.listen, &config.api_socket, group, OnTcp::of(config), most)
+    Ok(Doors::new(sockets, on_tcp, most))
 }
 
 /// Opens them.

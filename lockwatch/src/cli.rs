@@ -124,7 +124,7 @@ pub enum Command {
     /// Print a manual page.
     #[command(after_long_help = help::section("man"))]
     Man {
-        /// Of which command; without it, of lockwatch itself.
+        /// Of which command, or config.toml; without it, of lockwatch itself.
         command: Option<String>,
     },
 }

@@ -6,11 +6,11 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
-use lockwatch_config::{Config, Control};
+use lockwatch_config::Config;
 use lockwatch_control::{
     confine,
     eyes::Resident,
-    listen::{Listener, Room, group},
+    listen::{Listener, Room, group, user},
     pending::Pending,
     server::Caller,
     service::Service,
@@ -28,27 +28,37 @@ pub fn serve(config: Option<&Path>) -> Result<Exit> {
     rustix::thread::set_name(c"lockwatch").context("set this process's name")?;
     let caller = Caller::on_stdin()?;
     let mut counter = Counter::of(&caller.peer().way);
-    let (config, pending, mut eyes) = match prepare(config) {
+    let Prepared { config, agent, pending, mut eyes } = match prepare(config) {
         Ok(ready) => ready,
         Err(error) => {
             caller.fail(&error)?;
             return Ok(Exit::Failed);
         }
     };
-    let mut service = Service { config: &config, pending: pending.as_ref(), eyes: &mut eyes };
+    let mut service = Service { config: &config, agent, pending: pending.as_ref(), eyes: &mut eyes };
     caller.serve(&mut counter, |request, peer, front| service.serve(request, peer, front))?;
     Ok(Exit::Done)
 }
 
-fn prepare(config: Option<&Path>) -> Result<(Control, Option<Pending>, Resident)> {
+/// What is made with other rights than acting takes.
+struct Prepared {
+    config: Config,
+    agent: Option<u32>,
+    pending: Option<Pending>,
+    eyes: Resident,
+}
+
+fn prepare(config: Option<&Path>) -> Result<Prepared> {
     // With a limit on the size of files a write fails, and is told. Else it would end us, perhaps after the act.
     // SAFETY: nothing of ours runs on that signal, before or after.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    let config = Config::load(config)?.control;
-    let pending = (config.approvals > 1).then(|| Pending::open(&config.pending)).transpose()?;
+    let config = Config::load(config)?;
+    let control = &config.control;
+    let agent = user(&control.agent_user)?;
+    let pending = (control.approvals > 1).then(|| Pending::open(&control.pending)).transpose()?;
     let eyes = Resident::start(Path::new(OURSELVES))?;
     confine::drop_to(confine::NEEDED).context("give up what acting does not need")?;
-    Ok((config, pending, eyes))
+    Ok(Prepared { config, agent, pending, eyes })
 }
 
 /// Listens at this path for root and the members of this group, until it is ended.

@@ -1,5 +1,7 @@
 //! Completion scripts and manual pages, made from the definition of the command line.
 
+mod configuration;
+
 use std::io::{self, Write};
 
 use anyhow::Context;
@@ -26,6 +28,9 @@ pub fn completions(shell: Shell) -> anyhow::Result<Exit> {
 
 /// Prints the manual page of a command, or of lockwatch itself.
 pub fn man(command: Option<&str>) -> anyhow::Result<Exit> {
+    if command == Some(configuration::NAME) {
+        return print(|out| configuration::page().to_writer(out));
+    }
     let mut root = Cli::command();
     root.build();
     let name = command.unwrap_or_default();
@@ -108,8 +113,8 @@ fn see_also(name: &str) -> &'static str {
     match name {
         "" => "lslocks(8), lsof(8), fuser(1), flock(1), flock(2), fcntl(2), proc_locks(5)",
         "clear" | "approve" => "lockwatch-explain(1), lockwatch-audit(1), lockwatch-control(1)",
-        "agent" | "config" | "check" | "metrics" => "lockwatch(1), lockwatch-config(1), lockwatch-doctor(1)",
-        "control" | "audit" => "lockwatch-clear(1), lockwatch-config(1)",
+        "agent" | "config" => "lockwatch(1), lockwatch-config(5), lockwatch-doctor(1)",
+        "control" | "audit" => "lockwatch-clear(1), lockwatch-config(5)",
         "orphans" | "list" | "graph" | "trace" => "lockwatch(1), lockwatch-explain(1), lockwatch-clear(1)",
         "explain" => "lockwatch-orphans(1), lockwatch-graph(1), lockwatch-clear(1)",
         _ => "lockwatch(1)",

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use table::Table;
 
+use cases::Case;
 use tools::Tool;
 
 use crate::{HostAgent, Scene, ghost};
@@ -43,16 +44,22 @@ pub fn run(roots: &[&Path]) -> Result<Findings> {
     let marker = place.file("marker");
     let _marker = ghost(&place, &marker);
     agent.watcher().wait_about("orphaned", &marker);
-    tools.push(Tool::lockwatch(agent.api_socket()));
+    // First, so that a slow one cannot spoil it.
+    tools.insert(0, Tool::lockwatch(agent.api_socket()));
 
     let mut columns = Vec::new();
     for tool in &tools {
-        match cases.iter().map(|case| tool.ask(&case.path)).collect::<Result<Vec<_>>>() {
+        let said = cases.iter().map(|case| tool.ask(&case.path)).collect::<Result<Vec<_>>>();
+        match said {
+            _ if !cases.iter().all(Case::stands) => {
+                left_out.push(format!("{}: a lock was gone before it had answered", tool.title));
+            }
             Ok(said) => columns.push((tool.title.clone(), judge::column(&cases, &said))),
             Err(error) if tool.is_peer() => left_out.push(format!("{}: {error:#}", tool.title)),
             Err(error) => return Err(error),
         }
     }
+    columns.sort_by_key(|(tool, _)| tool == tools::LOCKWATCH);
     let best = columns.iter().any(|(tool, cells)| tool == tools::LOCKWATCH && judge::is_best(cells));
     if !best && agent.watcher().loses_more_than(0) {
         left_out.push(format!("{}: its agent lost events, and has said so", tools::LOCKWATCH));

@@ -21,5 +21,6 @@ pub(crate) mod prometheus;
 pub(crate) mod ready_made;
 pub(crate) mod resident;
 pub(crate) mod scene;
+pub(crate) mod service;
 pub(crate) mod until;
 pub(crate) mod watcher;

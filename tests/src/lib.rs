@@ -44,6 +44,7 @@ pub use harness::{
     ready_made::{KINDS, ghost, in_flight, opened, taken},
     resident::Resident,
     scene::Scene,
+    service::Service,
     until::{PATIENCE, until},
     watcher::{Event, Watcher},
 };

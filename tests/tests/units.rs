@@ -5,8 +5,12 @@ use std::{fs, path::Path, process::Command};
 use lockwatch_tests::{Run, Scene, lockwatch_path, needs_program, run};
 
 /// Units that can be installed, and how exposed they may be, in tenths.
-const UNITS: [(&str, Option<u32>); 3] =
-    [("lockwatch.service", Some(32)), ("lockwatch-control@.service", Some(27)), ("lockwatch-control.socket", None)];
+const UNITS: [(&str, Option<u32>); 4] = [
+    ("lockwatch.service", Some(20)),
+    ("lockwatch-control@.service", Some(27)),
+    ("lockwatch.socket", None),
+    ("lockwatch-control.socket", None),
+];
 
 /// Copies the units, with the program where it is here.
 fn units() -> Scene {

@@ -15,16 +15,20 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lockwatch_toolchain::target_dir;
 
-use crate::command::{cargo, output, run, say};
+use crate::command::{cargo, output, run, say, which};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Pack this program instead of building one
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Check them too: made again they are the same, lintian, and a clean root (debootstrap) after install, upgrade, purge
+    /// Check them too: made again they are the same, lintian, and a clean root (debootstrap) after install, start, upgrade
+    /// and purge
     #[arg(long)]
     check: bool,
+    /// Fail when a check had to be left out
+    #[arg(long, requires = "check")]
+    all: bool,
 }
 
 /// What is packed.
@@ -57,26 +61,41 @@ pub(crate) fn dist(root: &Path, args: &Args) -> Result<()> {
     let made = pack(&release, &dir)?;
     sums(&dir, &made)?;
     if args.check {
-        check::check(&release, &made, &target_dir(root))?;
+        check::check(&release, &made, &target_dir(root), args.all)?;
     }
     say(format!("{} and {}", made.deb.display(), made.tarball.display()));
     Ok(())
 }
 
-/// A program for this machine's processor and any Linux distribution: it brings its C library along. Paths of the machine
-/// that it was built on are not in it.
+/// A program for this machine's processor and any Linux distribution, and for an empty root: it brings its C library along.
+/// Paths of the machine that it was built on are not in it.
 fn build(root: &Path) -> Result<PathBuf> {
-    let version = output(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    say("building lockwatch (a minute or two)");
+    let target = static_target()?;
+    say(format!("building lockwatch for {target} (a minute or two)"));
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     let mut flags = format!("-C target-feature=+crt-static --remap-path-prefix={}=.", root.display());
     if let Ok(home) = home {
         flags += &format!(" --remap-path-prefix={home}=cargo");
     }
-    let mut command = cargo(root, &["build", "--release", "--locked", "--package", "lockwatch", "--target", host]);
+    let mut command = cargo(root, &["build", "--release", "--locked", "--package", "lockwatch", "--target", &target]);
     run(command.env("RUSTFLAGS", flags))?;
-    Ok(target_dir(root).join(host).join("release/lockwatch"))
+    Ok(target_dir(root).join(target).join("release/lockwatch"))
+}
+
+/// musl, which is made to be linked statically, where Rust has it or rustup can fetch it; else the machine's own library.
+fn static_target() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let musl = host.replace("-gnu", "-musl");
+    let has = || -> Result<bool> {
+        let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", &musl]))?;
+        Ok(Path::new(libraries.trim()).exists())
+    };
+    if !has()? && which("rustup").is_some() {
+        run(Command::new("rustup").args(["target", "add", &musl]))?;
+    }
+    let target = if has()? { musl } else { host.to_owned() };
+    Ok(target)
 }
 
 /// Makes both in that directory.
@@ -109,12 +128,23 @@ fn pack(release: &Release<'_>, dir: &Path) -> Result<Made> {
         .arg(&made.tarball)
         .arg(&name))?;
     tree::control(release, &tree, arch)?;
-    run(Command::new("dpkg-deb")
-        .args(["--root-owner-group", "-Zxz", "--build"])
-        .arg(&tree)
-        .arg(&made.deb)
-        .env("SOURCE_DATE_EPOCH", time))?;
+    build_deb(release, &tree, "-Zxz", &made.deb)?;
     Ok(made)
+}
+
+/// Makes only the package, and does not take the time to make it small.
+fn pack_roughly(release: &Release<'_>, deb: &Path) -> Result<()> {
+    let arch = output(Command::new("dpkg").arg("--print-architecture")).context("find the architecture")?;
+    let tree = tempfile::tempdir().context("make a place for the tree")?;
+    tree::fill(release, tree.path())?;
+    tree::control(release, tree.path(), arch.trim())?;
+    build_deb(release, tree.path(), "-Znone", deb)
+}
+
+fn build_deb(release: &Release<'_>, tree: &Path, compression: &str, deb: &Path) -> Result<()> {
+    let mut command = Command::new("dpkg-deb");
+    command.args(["--root-owner-group", compression, "--build"]).arg(tree).arg(deb);
+    run(command.env("SOURCE_DATE_EPOCH", release.time))
 }
 
 /// SHA256SUMS beside them, which `sha256sum -c` reads.

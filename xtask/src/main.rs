@@ -13,6 +13,7 @@ mod soak;
 mod test;
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -54,6 +55,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let root = root();
+    find_our_tools(&root);
     let done = match Cli::parse().command {
         Task::Setup(args) => setup::setup(&root, &args),
         Task::Run(args) => run::run(&root, &args),
@@ -72,6 +74,16 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whatever `setup` has put under the target directory is found like what is installed, by us and by all that we start.
+fn find_our_tools(root: &Path) {
+    let ours = lockwatch_toolchain::tools_dir(root).join("bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    if let Ok(path) = env::join_paths(env::split_paths(&path).chain([ours])) {
+        // SAFETY: this process has one thread.
+        unsafe { env::set_var("PATH", path) };
     }
 }
 

@@ -7,6 +7,7 @@ mod plan;
 use std::{
     fs,
     io::{self, BufRead, Write},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -27,14 +28,27 @@ const TESTS: &[(&str, &str)] = &[
     ("bindfs", "bindfs"),
     ("btrfs-progs", "mkfs.btrfs"),
     ("graphviz", "dot"),
+    ("iproute2", "ip"),
+    ("systemd", "systemd-analyze"),
+    ("lintian", "lintian"),
+    ("debootstrap", "debootstrap"),
+    ("chromium", "chromium"),
 ];
+
+/// The same, of packages that would start a service: they are unpacked under target/tools and not installed.
+const SERVICES: &[(&str, &str)] =
+    &[("prometheus", "prometheus"), ("prometheus", "promtool"), ("prometheus-alertmanager", "amtool")];
+
+/// Of Python's archive, into an environment under target/tools: what validates manifests, and its version.
+const VALIDATOR: &str = "kubernetes-validate";
+const VALIDATOR_VERSION: &str = "1.34.1";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Ask nothing
     #[arg(long)]
     yes: bool,
-    /// Also install the programs that the tests use (stress-ng, strace, sqlite3 and others)
+    /// Also install the programs that the tests use (strace, chromium, prometheus and others)
     #[arg(long)]
     tests: bool,
 }
@@ -85,28 +99,43 @@ fn prepare(root: &Path, purpose: For, ask: bool) -> Result<Found> {
 
 /// Asks the machine, and only for what matters: when nothing is missing nothing is asked.
 fn facts(found: &Found, purpose: For) -> Facts {
-    let no_tools = TESTS.iter().filter(|(_, program)| purpose == For::Tests && which(program).is_none());
+    let missing = |programs: &[(&'static str, &str)]| -> Vec<&'static str> {
+        let missing = programs.iter().filter(|(_, program)| purpose == For::Tests && which(program).is_none());
+        let mut packages: Vec<_> = missing.map(|(package, _)| *package).collect();
+        packages.dedup();
+        packages
+    };
     let mut facts = Facts {
         no_compiler: found.compiler.is_err(),
         no_linker: found.linker.is_err(),
-        no_tools: no_tools.map(|(package, _)| *package).collect(),
+        no_tools: missing(TESTS),
+        no_services: missing(SERVICES),
+        no_validator: !missing(&[(VALIDATOR, VALIDATOR)]).is_empty(),
         root: is_root(),
         ..Facts::default()
     };
-    if !(facts.no_compiler || facts.no_linker) && facts.no_tools.is_empty() {
+    facts.python = facts.no_validator && can_make_environments();
+    if facts.no_validator && !facts.python {
+        facts.no_tools.push("python3-venv");
+    }
+    if !(facts.no_compiler || facts.no_linker || facts.no_validator)
+        && facts.no_tools.is_empty()
+        && facts.no_services.is_empty()
+    {
         return facts;
     }
     for missing in found.missing() {
         say(format!("missing: {missing}"));
     }
-    for package in &facts.no_tools {
+    let validator = facts.no_validator.then_some(&VALIDATOR);
+    for package in facts.no_tools.iter().chain(&facts.no_services).chain(validator) {
         say(format!("missing for the tests: {package}"));
     }
     facts.distro = Distro::from_os_release(&fs::read_to_string("/etc/os-release").unwrap_or_default());
     facts.rustup = which("rustup").is_some();
     facts.llvm = llvm();
     if which("apt-get").is_some() {
-        let wanted = [plan::COMPILER, plan::LLVM, &facts.no_tools].concat();
+        let wanted = [plan::COMPILER, plan::LLVM, &facts.no_tools, &facts.no_services].concat();
         let apt = apt::ask(&wanted);
         let complete = wanted.iter().all(|package| apt.installed.contains(*package));
         if facts.root && !complete {
@@ -143,9 +172,19 @@ fn carry_out(root: &Path, steps: &[Step], ask: bool) -> Result<()> {
             Step::Packages(packages) => apt::install(packages)?,
             Step::Nightly => run(&mut nightly())?,
             Step::Linker(llvm) => run(&mut linker(root, llvm))?,
+            // A test that wants one of these is left out by name.
+            Step::Unpack(packages) => or_without(unpack(root, packages)),
+            Step::Validator => or_without(validator(root)),
         }
     }
     Ok(())
+}
+
+fn or_without(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        eprintln!("error: {error:#}");
+        say("going on without that");
+    }
 }
 
 fn agreed() -> Result<bool> {
@@ -155,6 +194,50 @@ fn agreed() -> Result<bool> {
     io::stdin().lock().read_line(&mut answer).context("read the answer")?;
     // An empty line is the default; the end of the input is nobody's consent.
     Ok(matches!(answer.as_str(), "\n") || matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Whether Python can make an environment with pip in it; Debian has that in a package of its own.
+fn can_make_environments() -> bool {
+    output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok()
+}
+
+/// Fetches packages and takes their programs out. Nothing of them is configured, so nothing is started.
+fn unpack(root: &Path, packages: &[&str]) -> Result<()> {
+    let tools = tools_dir(root);
+    let place = tools.join("packages");
+    fs::create_dir_all(&place).with_context(|| format!("create {}", place.display()))?;
+    for package in packages {
+        // apt gives up root where it downloads, and may not write here.
+        let fetched = tempfile::tempdir().context("make a place for a package")?;
+        run(Command::new("apt-get")
+            .args(["-q", "-o", "APT::Sandbox::User=root", "download", package])
+            .current_dir(&fetched))?;
+        let mut debs = fs::read_dir(&fetched).context("find the package")?;
+        let deb = debs.next().with_context(|| format!("apt-get has not brought {package}"))??.path();
+        run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&place))?;
+    }
+    for (_, program) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
+        link(&place.join("usr/bin").join(program), &tools)?;
+    }
+    Ok(())
+}
+
+fn validator(root: &Path) -> Result<()> {
+    let tools = tools_dir(root);
+    let place = tools.join("python");
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run(Command::new(place.join("bin/python")).args(pip).arg(format!("{VALIDATOR}=={VALIDATOR_VERSION}")))?;
+    link(&place.join("bin").join(VALIDATOR), &tools)
+}
+
+/// Puts a program where all of ours are.
+fn link(program: &Path, tools: &Path) -> Result<()> {
+    let program = program.canonicalize().with_context(|| format!("find {}", program.display()))?;
+    let link = tools.join("bin").join(program.file_name().unwrap_or_default());
+    fs::create_dir_all(tools.join("bin")).context("create target/tools/bin")?;
+    let _ = fs::remove_file(&link);
+    symlink(&program, &link).with_context(|| format!("link {}", link.display()))
 }
 
 fn nightly() -> Command {

@@ -14,11 +14,9 @@ mod patient;
 mod routes;
 
 use std::{
-    fs::DirBuilder,
     future::{Future, pending},
     io,
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::DirBuilderExt,
+    net::SocketAddr,
     path::Path,
     pin::pin,
     sync::{
@@ -30,8 +28,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use lockwatch_config::Agent;
-use lockwatch_control::listen::Listener;
-use lockwatch_core::text::Text;
 use tokio::{
     net::{TcpListener as TcpDoor, UnixListener as UnixDoor},
     sync::{Semaphore, watch},
@@ -39,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{hub::Door, metrics::DoorNumbers};
+use super::{hub::Door, metrics::DoorNumbers, sockets::Sockets};
 
 /// How long open answers have to end when the agent does.
 const GRACE: Duration = Duration::from_secs(2);
@@ -49,8 +45,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Doors that are there, but not yet open.
 #[derive(Debug)]
 pub struct Doors {
-    tcp: Option<TcpListener>,
-    unix: Listener,
+    sockets: Sockets,
     on_tcp: OnTcp,
     max_connections: usize,
 }
@@ -65,9 +60,9 @@ pub struct OnTcp {
 }
 
 impl OnTcp {
-    /// As is configured: beyond this host names need more than a page that is on anyway.
-    pub fn of(config: &Agent) -> Self {
-        let near = config.listen.is_none_or(|address| address.ip().is_loopback());
+    /// As is configured, of a door at this address: beyond this host names need more than a page that is on anyway.
+    pub fn of(config: &Agent, address: Option<SocketAddr>) -> Self {
+        let near = address.is_none_or(|address| address.ip().is_loopback());
         Self { api: config.api_on_tcp, names: config.page && (near || config.api_on_tcp) }
     }
 }
@@ -97,40 +92,20 @@ struct House {
 }
 
 impl Doors {
-    /// Listens at both. Whoever connects from now on waits until [`Doors::serve`].
-    ///
-    /// The unix socket is for root and this group (0660), or for root alone (0600). Its directory is made if it is
-    /// missing; a socket that a dead agent has left is replaced. At most so many connections are served at once at each
-    /// door; whoever comes then is turned away.
-    ///
-    /// # Errors
-    ///
-    /// Somebody listens there already, or it may not be done.
-    pub fn bind(
-        tcp: Option<SocketAddr>,
-        unix: &Path,
-        group: Option<u32>,
-        on_tcp: OnTcp,
-        max_connections: usize,
-    ) -> Result<Self> {
-        let listen = |address| TcpListener::bind(address).with_context(|| format!("listen at http://{address}"));
-        let tcp = tcp.map(listen).transpose()?;
-        if let Some(parent) = unix.parent() {
-            let shown = Text::new(parent.as_os_str().as_encoded_bytes());
-            match DirBuilder::new().mode(0o755).create(parent) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).with_context(|| format!("make {shown}"));
-                }
-                _ => {}
-            }
-        }
-        let unix = Listener::bind(unix, group).context("open the agent's API socket")?;
-        Ok(Self { tcp, unix, on_tcp, max_connections })
+    /// At these sockets. Whoever connects waits until [`Doors::serve`]. At most so many connections are served at once at
+    /// each door; whoever comes then is turned away.
+    pub fn new(sockets: Sockets, on_tcp: OnTcp, max_connections: usize) -> Self {
+        Self { sockets, on_tcp, max_connections }
     }
 
     /// Where the one on TCP is.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+        self.sockets.address()
+    }
+
+    /// Where the one for this host is.
+    pub fn path(&self) -> &Path {
+        self.sockets.unix.path()
     }
 
     /// Answers until that has ended; open answers then have a moment. Needs a tokio runtime with its drivers on.
@@ -139,8 +114,9 @@ impl Doors {
     ///
     /// The sockets are of no use to the runtime.
     pub async fn serve(self, door: Door, ended: impl Future<Output = ()>) -> Result<()> {
-        let tcp = self.tcp.map(|tcp| tcp.set_nonblocking(true).and_then(|()| TcpDoor::from_std(tcp))).transpose();
-        let (tcp, unix) = (tcp.context("serve on TCP")?, self.unix.socket().context("serve on the API socket")?);
+        let Sockets { tcp, unix: listener } = self.sockets;
+        let tcp = tcp.map(|tcp| tcp.set_nonblocking(true).and_then(|()| TcpDoor::from_std(tcp))).transpose();
+        let (tcp, unix) = (tcp.context("serve on TCP")?, listener.socket().context("serve on the API socket")?);
         let unix =
             unix.set_nonblocking(true).and_then(|()| UnixDoor::from_std(unix)).context("serve on the API socket")?;
         let (close, closing) = watch::channel(false);

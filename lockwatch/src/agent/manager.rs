@@ -1,6 +1,22 @@
-//! The service manager, if there is one: ready, reloading, alive (sd_notify(3)).
+//! The service manager, if there is one: ready, reloading, alive (sd_notify(3)), and the sockets that it has made for us
+//! (sd_listen_fds(3)).
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+};
 
 use sd_notify::NotifyState::{self, MonotonicUsec, Ready, Reloading, Status, Stopping, Watchdog};
+
+/// The sockets that the manager has made. To be called once.
+///
+/// # Errors
+///
+/// What it says of them makes no sense.
+pub fn sockets() -> io::Result<Vec<OwnedFd>> {
+    // SAFETY: the manager has opened them for this process, whose number it has said, and nobody else here knows of them.
+    Ok(sd_notify::listen_fds()?.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
+}
 
 /// The first picture is complete, or a reload done; these are the words for `systemctl status`.
 pub fn ready(words: &str) {

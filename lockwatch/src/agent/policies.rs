@@ -12,6 +12,7 @@ use lockwatch_control::{
     audit::{Phase, Record, Tail},
     client::Client,
     document::{self, Document},
+    listen,
     protocol::{Clear, Request},
 };
 use lockwatch_core::{
@@ -55,7 +56,7 @@ impl Policies {
     /// Those of this configuration. They only watch until they are armed.
     pub fn new(config: &Config) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
-        let orders = Orders::new(config.policies.clone(), rights(&config.control));
+        let orders = Orders::new(config.policies.clone(), rights(config));
         Self { orders, errand: Errand::of(config), began: Instant::now(), armed: false, tell, told }
     }
 
@@ -113,7 +114,7 @@ impl Policies {
     /// Goes on with another configuration. A human has had it read, so nothing is frozen any more.
     pub fn reload(&mut self, config: &Config) {
         self.errand = Errand::of(config);
-        self.orders.reload(config.policies.clone(), rights(&config.control));
+        self.orders.reload(config.policies.clone(), rights(config));
     }
 
     /// What metrics show, in the order of the configuration.
@@ -159,8 +160,12 @@ impl Errand {
 
 /// What the control socket lets this process do; nothing more is planned. It must not be more than any policy of root's
 /// file may want: protection is never overridden.
-fn rights(control: &Control) -> clear::Policy {
-    control.policy_of(rustix::process::geteuid().as_raw())
+fn rights(config: &Config) -> clear::Policy {
+    let agent = listen::user(&config.control.agent_user).unwrap_or_else(|error| {
+        log::warn!("nobody is the agent's user (control.agent_user): {error:#}");
+        None
+    });
+    config.plans_of(rustix::process::geteuid().as_raw(), agent)
 }
 
 fn connect(socket: &Path, patience: Duration) -> anyhow::Result<Client> {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 
 use super::{Cli, help::Help};
 
@@ -36,16 +36,34 @@ fn every_command_in_the_papers_parses() {
         let text = fs::read_to_string(paper).unwrap();
         for line in commands(&text) {
             count += 1;
-            if let Err(error) = Cli::try_parse_from(typed(&line)) {
-                use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
-                if ![DisplayHelp, DisplayVersion].contains(&error.kind()) {
-                    wrong.push(format!("{}: {line}: {error}", paper.display()));
-                }
+            let words = typed(&line);
+            let Err(error) = Cli::try_parse_from(&words) else { continue };
+            // A command's mere name stands for the command.
+            let is_name = words.len() == 2 && error.kind() == ErrorKind::MissingRequiredArgument;
+            if !is_name && ![ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&error.kind()) {
+                wrong.push(format!("{}: {line}: {error}", paper.display()));
             }
         }
     }
     assert!(count > 60, "only {count} commands found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Files that are named by links are there, pictures too.
+#[test]
+fn every_link_leads_somewhere() {
+    let mut count = 0;
+    for paper in papers().into_iter().filter(|paper| paper.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(&paper).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !link.is_empty() && !link.contains("://") {
+                let to = paper.parent().unwrap().join(link);
+                assert!(to.exists(), "{} leads to {link}", paper.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 10, "only {count} links");
 }
 
 /// What a stranger reads.
@@ -62,7 +80,7 @@ fn papers() -> Vec<PathBuf> {
 
 /// The command lines of a text: in back quotes, on a line of their own (after `$`), or behind `type: `.
 fn commands(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
+    let (mut found, mut quoted) = (Vec::new(), Vec::new());
     let mut is_code = false;
     let mut prose = String::new();
     for line in text.lines().chain([""]) {
@@ -75,7 +93,7 @@ fn commands(text: &str) -> Vec<String> {
         found.extend(line.rsplit_once("type: ").map(|(_, command)| command.trim_end_matches('"').to_owned()));
         if is_code || line.is_empty() || line.starts_with(['|', '`']) {
             // Every second piece is in back quotes; they may be broken at the end of a line, but not of a paragraph.
-            found.extend(prose.split('`').skip(1).step_by(2).map(str::to_owned));
+            quoted.extend(prose.split('`').skip(1).step_by(2).map(str::to_owned));
             prose.clear();
         }
         if !is_code {
@@ -87,17 +105,19 @@ fn commands(text: &str) -> Vec<String> {
         Some(args) => format!("lockwatch {args}"),
         None => line,
     };
-    // "lockwatch on such a lock" is prose: only what goes on with a command or an option is meant.
+    // Outside of quotes "lockwatch on such a lock" is prose: there only what goes on with a command or an option is meant.
     let is_command = |line: &String| {
         let word = line.strip_prefix("lockwatch ").and_then(|rest| rest.split([' ', '\\']).next()).unwrap_or_default();
         !word.is_empty() && (word.starts_with("--") || Help::of(word).is_some())
     };
-    found.into_iter().map(run).filter(is_command).collect()
+    let quoted = quoted.into_iter().map(run).filter(|line| line.starts_with("lockwatch "));
+    found.into_iter().map(run).filter(is_command).chain(quoted).collect()
 }
 
 /// The words that lockwatch would get.
 fn typed(line: &str) -> Vec<String> {
-    let words = line.replace("\\|", "|");
+    // In a list of commands, what each does stands farther to the right.
+    let words = line.split("  ").next().unwrap_or_default().replace("\\|", "|");
     let words = words.split_whitespace().take_while(|word| !SHELL.contains(word) && !word.starts_with('>'));
     let word = |word: &str| {
         let word = word.trim_matches(['"', '\'']);
@@ -112,6 +132,7 @@ fn commands_are_found_in_prose_and_code() {
     check("Then `lockwatch clear\nID` shows a plan.", &["lockwatch clear ID"]);
     check("```text\n$ lockwatch list\nlockwatch answers\n```", &["lockwatch list"]);
     check("lockwatch explains it; `lockwatch-control` does not; `lockwatch`", &[]);
+    check("`lockwatch claer ID`", &["lockwatch claer ID"]);
     check("`cargo xtask run -- doctor`, `lockwatch --version`", &["lockwatch doctor", "lockwatch --version"]);
     check("description: \"On x type: lockwatch graph\"", &["lockwatch graph"]);
 }
@@ -122,5 +143,6 @@ fn stand_ins_are_filled_in() {
     check("lockwatch explain ID\\|PATH", &["lockwatch", "explain", "f3k9-27qd"]);
     check("lockwatch list [PATH…]", &["lockwatch", "list"]);
     check("lockwatch list --json | jq x", &["lockwatch", "list", "--json"]);
+    check("lockwatch doctor    look at this host", &["lockwatch", "doctor"]);
     check("lockwatch config check   # says so", &["lockwatch", "config", "check"]);
 }

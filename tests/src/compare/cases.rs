@@ -1,9 +1,9 @@
 //! The locks that every tool is asked about: how each lost its owner, who waits for it, and who has nothing to do with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
-    Locker, Scene, opened,
+    Locker, Scene, opened, proc_locks_of,
     scenario::{Cast, Fate, scenes},
 };
 
@@ -74,6 +74,15 @@ pub(super) fn staged() -> Vec<Case> {
             }
         })
         .collect()
+}
+
+impl Case {
+    /// Whether it is still as it was staged: everybody in it lives only so long, and a machine may be very slow.
+    pub(super) fn stands(&self) -> bool {
+        let waits = proc_locks_of(&self.path).iter().any(|lock| lock.waits && lock.pid == Some(self.waiter));
+        let people = self.holders.iter().chain(&self.innocent);
+        waits && people.into_iter().all(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{Run, lockwatch_command, plain, run};
 pub(super) const LOCKWATCH: &str = "lockwatch";
 
 /// After so many seconds a tool is said to have hung: lslocks takes long on a host with very many locks.
-const LONGEST: &str = "60";
+const LONGEST: &str = "20";
 
 /// One that can be asked.
 pub(super) struct Tool {

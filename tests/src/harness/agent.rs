@@ -3,12 +3,24 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    os::unix::net::UnixDatagram,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixDatagram, UnixListener},
+        },
+    },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use super::{process::Process, program::lockwatch_command, scene::Scene, until::PATIENCE, watcher::Watcher};
+use super::{
+    process::Process,
+    program::{lockwatch_command, lockwatch_path, plain},
+    scene::Scene,
+    until::PATIENCE,
+    watcher::Watcher,
+};
 
 /// A running `lockwatch agent`, ready; it ends when this value does.
 pub struct HostAgent {
@@ -16,6 +28,13 @@ pub struct HostAgent {
     notices: UnixDatagram,
     place: Place,
 }
+
+/// Puts the sockets, which come as stdin and stderr, where systemd puts them (sd_listen_fds(3)), and becomes what follows.
+const LIKE_SYSTEMD: &str = r#"
+exec 3<&0 4<&2 </dev/null 2>"$LOG"
+export LISTEN_FDS=2 LISTEN_PID=$$
+exec unshare --mount --net sh -c 'mount -o remount,bind,ro / && exec "$@"' sh "$@"
+"#;
 
 /// What is its own.
 struct Place {
@@ -45,17 +64,45 @@ impl HostAgent {
     ///
     /// When it does not get ready.
     pub fn start_with(scene: &Scene, config: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let place =
+            Place { config: scene.path("agent.toml"), api_socket: scene.path("agent.sock"), address: free_port() };
+        let mut command = lockwatch_command();
+        change(&mut command);
+        Self::begin(scene, config, place, command)
+    }
+
+    /// One as systemd starts it: its sockets are made by somebody else, it has no network, and nothing on the root file
+    /// system can be written. `rights` is the call before the program, `tracer` one before all. What the agent says on
+    /// stderr is in `agent.log`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn start_as_service(scene: &Scene, config: &str, tracer: &[&str], rights: &[String]) -> Self {
+        let api_socket = scene.path("agent.sock");
+        let unix = UnixListener::bind(&api_socket).unwrap_or_else(|e| panic!("bind {}: {e}", api_socket.display()));
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("find a free port: {e}"));
+        let address = tcp.local_addr().unwrap_or_else(|e| panic!("ask for the port: {e}"));
+        let mut words = tracer.to_vec();
+        words.extend(["sh", "-c", LIKE_SYSTEMD, "sh"]);
+        let mut command = plain(words[0]);
+        command.args(&words[1..]).args(rights).arg(lockwatch_path());
+        command.env("LOG", scene.path("agent.log"));
+        command.stdin(Stdio::from(OwnedFd::from(unix))).stderr(Stdio::from(OwnedFd::from(tcp)));
+        Self::begin(scene, config, Place { config: scene.path("agent.toml"), api_socket, address }, command)
+    }
+
+    fn begin(scene: &Scene, config: &str, place: Place, mut command: Command) -> Self {
         let notify = scene.path("notify.sock");
         let _ = fs::remove_file(&notify); // of an agent before this one
         let notices = UnixDatagram::bind(&notify).unwrap_or_else(|e| panic!("bind {}: {e}", notify.display()));
         notices.set_read_timeout(Some(PATIENCE)).unwrap_or_else(|e| panic!("limit the wait for notices: {e}"));
-        let place =
-            Place { config: scene.path("agent.toml"), api_socket: scene.path("agent.sock"), address: free_port() };
+        // Like systemd's, which looks who has written.
+        fs::set_permissions(&notify, fs::Permissions::from_mode(0o666))
+            .unwrap_or_else(|e| panic!("open {}: {e}", notify.display()));
         place.configure(config);
-        let mut command = lockwatch_command();
         // Its file says where, and a variable would outdo that.
         command.env_remove("LOCKWATCH_API_SOCKET").env("NOTIFY_SOCKET", &notify);
-        change(&mut command);
         command.args(["agent", "--log", "json", "--config"]).arg(&place.config);
         let agent = Self { watcher: Watcher::of(command), notices, place };
         agent.notice("READY=1");

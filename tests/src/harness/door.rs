@@ -35,12 +35,19 @@ impl User {
     pub const ANN: User = User(61_001, GROUP);
     /// Another one.
     pub const BOB: User = User(61_002, GROUP);
+    /// The agent's user.
+    pub const AGENT: User = User(61_990, GROUP);
     /// Not a member.
     pub const EVE: User = User(61_003, 61_003);
 
     /// The number of the user.
     pub fn uid(self) -> u32 {
         self.0
+    }
+
+    /// The number of its group.
+    pub fn gid(self) -> u32 {
+        self.1
     }
 }
 

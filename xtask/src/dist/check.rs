@@ -1,113 +1,109 @@
 //! Whether what was packed can be trusted: the same again, nothing that lintian calls an error, and a root that is as it
-//! was before when the package has come and gone.
+//! was before when the package has come, run, been upgraded and gone.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Made, Release, pack};
-use crate::command::{is_root, output, run, say, which};
+use super::{Made, Release, pack, pack_roughly};
+use crate::command::{is_root, run, say, which};
 
-/// Goes there. It is called with the clean root, where to write, a directory for the kernel, where to put it, and the visit.
+/// Goes there. It is called with the clean root, an empty directory, a directory to share, and the script of the visit. All
+/// that is mounted is gone with the last process of this mount namespace, and what is written with it.
 const ENTER: &str = r#"
 set -e
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$4"
-mount -t proc proc "$4/proc"
-exec chroot "$4" sh -c "$5"
+mount -t tmpfs tmpfs "$2"
+mkdir "$2/upper" "$2/work" "$2/root"
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
+mount --rbind /proc "$2/root/proc"
+mount --rbind /sys "$2/root/sys"
+mount --bind "$3" "$2/root/tmp"
+ip link set lo up
+exec chroot "$2/root" bash "/tmp/$4"
 "#;
 
 /// What is typed in the clean root. What is expected is said by `set -e`.
-const VISIT: &str = r#"
-set -e
-export DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin
-list() { find / -xdev \( -path /proc -o -path /tmp -o -path /var/lib/dpkg \) -prune -o -print | LC_ALL=C sort; cat /etc/group; }
-list > /tmp/before
-dpkg -i /tmp/old.deb
-getent group lockwatch
-test "$(stat -c %a /var/log/lockwatch)" = 700
-test -L /etc/systemd/system/sysinit.target.wants/lockwatch.service
-test -L /etc/systemd/system/sockets.target.wants/lockwatch-control.socket
-lockwatch --version
-lockwatch config check
-echo '[control]
-approvals = 1' >> /etc/lockwatch/config.toml
-systemctl disable lockwatch-control.socket
-echo '{}' > /var/log/lockwatch/audit.jsonl
-dpkg -i /tmp/new.deb
-grep -q '^approvals = 1' /etc/lockwatch/config.toml
-test ! -e /etc/systemd/system/sockets.target.wants/lockwatch-control.socket
-test -L /etc/systemd/system/sysinit.target.wants/lockwatch.service
-lockwatch config check
-dpkg --remove lockwatch
-test -e /etc/lockwatch/config.toml
-dpkg --purge lockwatch
-list > /tmp/after
-"#;
+const VISIT: &str = include_str!("visit.sh");
 
 /// What a purge may leave.
 const LEFT: [&str; 2] = ["/var/log/lockwatch", "/var/log/lockwatch/audit.jsonl"];
 
-/// What others write when a package comes and goes: their own logs, and copies of what the group's file was before.
-const OTHERS: [&str; 5] = ["/etc/group-", "/etc/gshadow-", "/etc/.pwd.lock", "/var/log/dpkg.log", "/etc/passwd-"];
+/// What others write when a package comes and goes: their own logs, copies of what the files of users and groups were
+/// before, and systemctl's note that it has looked at units.
+const OTHERS: [&str; 7] = [
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/.pwd.lock",
+    "/var/log/dpkg.log",
+    "/run/systemd/systemd-units-load",
+];
 
-pub(super) fn check(release: &Release<'_>, made: &Made, target: &Path) -> Result<()> {
+/// Checks what was made. What cannot be checked here is named, and an error if `all` must be.
+pub(super) fn check(release: &Release<'_>, made: &Made, target: &Path, all: bool) -> Result<()> {
     let place = tempfile::tempdir_in(target).context("make a place for checks")?;
     say("the same again");
     let again = pack(release, place.path())?;
     for (one, other) in [(&made.deb, &again.deb), (&made.tarball, &again.tarball)] {
         ensure!(fs::read(one)? == fs::read(other)?, "packed again, {} is another", one.display());
     }
-
-    if which("lintian").is_some() {
-        say("lintian");
-        run(Command::new("lintian").args(["--fail-on", "error", "--tag-display-limit", "0"]).arg(&made.deb))?;
-    } else {
-        say("LEFT OUT: lintian: not installed");
+    let mut left_out = Vec::new();
+    match which("lintian") {
+        Some(lintian) => {
+            say("lintian");
+            run(Command::new(lintian).args(["--fail-on", "error", "--tag-display-limit", "0"]).arg(&made.deb))?;
+        }
+        None => left_out.push("lintian: it is not installed".to_owned()),
     }
     match why_not() {
-        None => visit(release, made, target, place.path()),
-        Some(why) => {
-            say(format!("LEFT OUT: install, upgrade and purge in a clean root: {why}"));
-            Ok(())
-        }
+        None => match clean_root(target) {
+            Ok(clean) => visit(release, made, &clean, place.path())?,
+            // An archive that cannot be reached is nobody's fault here.
+            Err(error) => say(format!("LEFT OUT: {VISITED}: {error:#}")),
+        },
+        Some(why) => left_out.push(format!("{VISITED}: {why}")),
     }
+    for what in &left_out {
+        say(format!("LEFT OUT: {what}"));
+    }
+    ensure!(left_out.is_empty() || !all, "not everything was checked ({})", left_out.len());
+    Ok(())
 }
 
-fn why_not() -> Option<&'static str> {
+const VISITED: &str = "install, start, upgrade and purge in a clean root";
+
+fn why_not() -> Option<String> {
+    let missing = ["debootstrap", "unshare", "ip"].into_iter().find(|program| which(program).is_none());
     match () {
-        () if !is_root() => Some("needs root"),
-        () if which("debootstrap").is_none() => Some("needs debootstrap"),
-        () => None,
+        () if !is_root() => Some("needs root".to_owned()),
+        () if !Path::new("/sys/kernel/btf/vmlinux").exists() => Some("the agent needs a kernel with BTF".to_owned()),
+        () => missing.map(|program| format!("needs {program}")),
     }
 }
 
-/// Installs one that is older, then this one, then takes it away, in a root that has seen nothing else.
-fn visit(release: &Release<'_>, made: &Made, target: &Path, place: &Path) -> Result<()> {
-    let clean = target.join("clean-root");
-    if !clean.exists() {
-        say("a clean root (once)");
-        let draft = target.join("clean-root.draft");
-        let _ = fs::remove_dir_all(&draft);
-        run(Command::new("debootstrap").args(["--variant=minbase", "--include=systemd", "stable"]).arg(&draft))?;
-        fs::rename(&draft, &clean).context("keep the clean root")?;
-    }
-    say("install, upgrade and purge in a clean root");
-    // What the visit writes lies beside it: the clean root stays clean, and need not be copied.
-    let [root, upper, work] = ["root", "upper", "work"].map(|name| place.join(name));
-    for dir in [&root, &upper.join("tmp"), &work] {
-        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+/// Installs one that is older, has it run, then this one, then takes it away, in a root that has seen nothing else.
+fn visit(release: &Release<'_>, made: &Made, clean: &Path, place: &Path) -> Result<()> {
+    say(VISITED);
+    let [mounts, shared] = ["mounts", "shared"].map(|name| place.join(name));
+    for dir in [&mounts, &shared] {
+        fs::create_dir(dir).with_context(|| format!("create {}", dir.display()))?;
     }
     let before = Release { version: "0.0.1", ..*release };
-    let old = pack(&before, &place.join("old"))?;
-    fs::copy(&old.deb, upper.join("tmp/old.deb")).context("copy the older package")?;
-    fs::copy(&made.deb, upper.join("tmp/new.deb")).context("copy the package")?;
-    // Its mounts end with it, and whatever it has started too.
+    pack_roughly(&before, &shared.join("old.deb"))?;
+    fs::copy(&made.deb, shared.join("new.deb")).context("copy the package")?;
+    fs::write(shared.join("visit.sh"), VISIT).context("write the script of the visit")?;
     run(Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--net", "sh", "-c", ENTER, "sh"])
-        .args([&clean, &upper, &work, &root])
-        .arg(VISIT))?;
+        .args(["--mount", "--net", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"])
+        .args([clean, &mounts, &shared])
+        .arg("visit.sh"))?;
     let lines = |name: &str| -> Result<BTreeSet<String>> {
-        let text = output(Command::new("cat").arg(upper.join("tmp").join(name)))?;
+        let text = fs::read_to_string(shared.join(name)).with_context(|| format!("read what was there {name}"))?;
         Ok(text.lines().map(str::to_owned).collect())
     };
     let (was, is) = (lines("before")?, lines("after")?);
@@ -118,4 +114,17 @@ fn visit(release: &Release<'_>, made: &Made, target: &Path, place: &Path) -> Res
     ensure!(lost.is_empty(), "a purge has taken away {lost:?}");
     ensure!(LEFT.iter().all(|path| is.contains(*path)), "a purge has taken away the record of every clear");
     Ok(())
+}
+
+/// A root that has systemd and nothing else, made once.
+fn clean_root(target: &Path) -> Result<PathBuf> {
+    let clean = target.join("clean-root");
+    if !clean.exists() {
+        say("a clean root (once, a minute or two)");
+        let draft = target.join("clean-root.draft");
+        let _ = fs::remove_dir_all(&draft);
+        run(Command::new("debootstrap").args(["--variant=minbase", "--include=systemd", "stable"]).arg(&draft))?;
+        fs::rename(&draft, &clean).context("keep the clean root")?;
+    }
+    Ok(clean)
 }

@@ -18,6 +18,7 @@ const DOC: &str = "usr/share/doc/lockwatch";
 /// Files of the repository, and where they go. Of a directory, everything.
 const FILES: &[(&str, &str)] = &[
     ("contrib/systemd/lockwatch.service", "usr/lib/systemd/system/lockwatch.service"),
+    ("contrib/systemd/lockwatch.socket", "usr/lib/systemd/system/lockwatch.socket"),
     ("contrib/systemd/lockwatch-control.socket", "usr/lib/systemd/system/lockwatch-control.socket"),
     ("contrib/systemd/lockwatch-control@.service", "usr/lib/systemd/system/lockwatch-control@.service"),
     ("contrib/systemd/sysusers.d/lockwatch.conf", "usr/lib/sysusers.d/lockwatch.conf"),
@@ -67,6 +68,8 @@ pub(super) fn fill(release: &Release<'_>, tree: &Path) -> Result<()> {
         write(&tree.join(format!("usr/share/man/man1/lockwatch-{command}.1.gz")), &gzip(&page)?)?;
     }
     write(&tree.join("usr/share/man/man1/lockwatch.1.gz"), &gzip(&said(program, &["man"])?)?)?;
+    let config = said(program, &["man", "config.toml"])?;
+    write(&tree.join("usr/share/man/man5/lockwatch-config.5.gz"), &gzip(&config)?)?;
     let changes = fs::read(root.join("CHANGELOG.md")).context("read CHANGELOG.md")?;
     write(&tree.join(DOC).join("changelog.gz"), &gzip(&changes)?)
 }

@@ -20,6 +20,12 @@ pub(super) struct Facts {
     pub(super) no_linker: bool,
     /// Packages whose programs the tests miss.
     pub(super) no_tools: Vec<&'static str>,
+    /// The same, of packages that would start a service.
+    pub(super) no_services: Vec<&'static str>,
+    /// The tests miss what validates manifests.
+    pub(super) no_validator: bool,
+    /// There is a Python that can make environments.
+    pub(super) python: bool,
     /// Where an LLVM with its headers is, of the version that bpf-linker wants.
     pub(super) llvm: Option<PathBuf>,
     /// There is a rustup.
@@ -59,6 +65,10 @@ pub(super) enum Step {
     Nightly,
     /// bpf-linker through cargo, against the LLVM of this prefix.
     Linker(PathBuf),
+    /// Programs of packages, under target/tools.
+    Unpack(Vec<&'static str>),
+    /// What validates manifests, under target/tools.
+    Validator,
 }
 
 /// The steps, and the advice where steps cannot do.
@@ -85,11 +95,27 @@ pub(super) fn plan(facts: &Facts) -> Plan {
             (Supply::Nowhere, None) => advice.push(facts.distro.llvm()),
         }
     }
-    match supply(facts, &facts.no_tools) {
-        Supply::Installed => {}
-        Supply::Install(missing) => packages.extend(missing),
-        Supply::ByRoot(missing) => by_root.extend(missing),
-        Supply::Nowhere => advice.push(facts.distro.tools(&facts.no_tools)),
+    // Each for itself: not every archive has all of them.
+    let mut nowhere = Vec::new();
+    for package in &facts.no_tools {
+        match supply(facts, &[*package]) {
+            Supply::Installed => {}
+            Supply::Install(missing) => packages.extend(missing),
+            Supply::ByRoot(missing) => by_root.extend(missing),
+            Supply::Nowhere => nowhere.push(*package),
+        }
+    }
+    let offered = |package: &&str| facts.apt.as_ref().is_some_and(|apt| apt.offered.contains(*package));
+    let (unpacked, absent): (Vec<_>, Vec<_>) = facts.no_services.iter().copied().partition(offered);
+    nowhere.extend(absent);
+    if !nowhere.is_empty() {
+        advice.push(facts.distro.tools(&nowhere));
+    }
+    if !unpacked.is_empty() {
+        steps.push(Step::Unpack(unpacked));
+    }
+    if facts.no_validator && (facts.python || packages.contains(&"python3-venv")) {
+        steps.push(Step::Validator);
     }
     if !packages.is_empty() {
         steps.insert(0, Step::Packages(packages));
@@ -129,6 +155,10 @@ impl fmt::Display for Step {
         match self {
             Step::Packages(packages) => write!(f, "install packages: {}", packages.join(" ")),
             Step::Nightly => write!(f, "install rustup's nightly with rust-src (about 300 MB)"),
+            Step::Unpack(packages) => {
+                write!(f, "unpack under target/tools, and install nothing: {}", packages.join(" "))
+            }
+            Step::Validator => write!(f, "kubernetes-validate by pip, under target/tools"),
             Step::Linker(llvm) => write!(f, "build bpf-linker against {} (a minute or two)", llvm.display()),
         }
     }
@@ -167,6 +197,28 @@ mod tests {
 
         let tools = Facts { no_tools: vec!["strace"], root: true, apt: Some(apt), ..Facts::default() };
         check(&tools, &["install packages: strace"], &[]);
+    }
+
+    #[test]
+    fn what_would_start_a_service_is_not_installed() {
+        let apt = || Some(Apt { installed: names(&[]), offered: names(&[&["strace", "prometheus", "python3-venv"]]) });
+        let facts = Facts {
+            no_tools: vec!["strace", "chromium"],
+            no_services: vec!["prometheus", "prometheus-alertmanager"],
+            no_validator: true,
+            python: true,
+            root: true,
+            apt: apt(),
+            ..Facts::default()
+        };
+        let unpack = "unpack under target/tools, and install nothing: prometheus";
+        let validator = "kubernetes-validate by pip, under target/tools";
+        let advice = facts.distro.tools(&["chromium", "prometheus-alertmanager"]);
+        check(&facts, &["install packages: strace", unpack, validator], &[&advice]);
+        let facts = Facts { no_tools: vec!["python3-venv"], python: false, no_services: vec![], ..facts };
+        check(&facts, &["install packages: python3-venv", validator], &[]);
+        let facts = Facts { root: false, apt: apt(), ..facts };
+        check(&facts, &[], &["as root: apt-get update && apt-get install python3-venv"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Open {
         let unix = dir.path().join("made/agent.sock");
         let on_tcp = OnTcp { api: api_on_tcp, names: api_on_tcp };
         let local = "127.0.0.1:0".parse().unwrap();
-        let doors = Doors::bind(Some(local), &unix, None, on_tcp, max_connections).unwrap();
+        let doors = Doors::new(Sockets::bind(Some(local), &unix, None).unwrap(), on_tcp, max_connections);
         let tcp = doors.address().unwrap();
         let (hub, door) = hub::open();
         let (end, ended) = oneshot::channel::<()>();
@@ -122,7 +122,7 @@ fn status(head: &str) -> u16 {
 fn names_leave_the_host_only_where_its_owner_says_so() {
     let check = |listen: &str, api_on_tcp, page, expect| {
         let config = Agent { listen: Some(listen.parse().unwrap()), api_on_tcp, page, ..Agent::default() };
-        assert_eq!(OnTcp::of(&config).names, expect, "{listen} {api_on_tcp} {page}");
+        assert_eq!(OnTcp::of(&config, config.listen).names, expect, "{listen} {api_on_tcp} {page}");
     };
     check("127.0.0.1:9954", false, true, true);
     check("[::1]:9954", false, true, true);
@@ -246,13 +246,9 @@ fn an_engine_that_does_not_know_says_why() {
 #[test]
 fn a_second_agent_is_told_of_the_first() {
     let Some(open) = Open::new(false, 8) else { return };
-    let error =
-        format!("{:#}", Doors::bind(None, &open.unix, None, OnTcp { api: false, names: false }, 8).unwrap_err());
+    let error = format!("{:#}", Sockets::bind(None, &open.unix, None).unwrap_err());
     assert!(error.contains("somebody listens at") && error.contains("agent.sock"), "{error}");
-    let error = format!(
-        "{:#}",
-        Doors::bind(Some(open.tcp), &open.unix, None, OnTcp { api: false, names: false }, 8).unwrap_err()
-    );
+    let error = format!("{:#}", Sockets::bind(Some(open.tcp), &open.unix, None).unwrap_err());
     assert!(error.contains(&format!("listen at http://{}", open.tcp)), "{error}");
 }
 
