@@ -19,7 +19,9 @@ pub use records::{
 };
 pub use stats::{BUCKETS, Counters, KINDS, bucket, counter};
 pub use switch::{Beat, Switch};
-pub use tables::{BudgetValue, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue, cursor, process_flag};
+pub use tables::{
+    BudgetValue, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, Slot, WaitValue, cursor, process_flag, slot,
+};
 pub use wire::Wire;
 
 /// Length of the kernel's command names: TASK_COMM_LEN (include/linux/sched.h).

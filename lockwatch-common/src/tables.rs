@@ -1,6 +1,6 @@
 //! Keys and values of the in-kernel tables.
 
-use crate::{ANCESTORS, COMM_LEN, wire::wire};
+use crate::{ANCESTORS, COMM_LEN, kind, wire::wire};
 
 /// Which lock: what a tracepoint's record, the tracepoint's arguments and the kernel's list all show. The file lock's
 /// address is not among it (a request is copied when it is granted), nor is the range (granted ranges merge and split).
@@ -15,6 +15,20 @@ pub struct LockKey {
     pub device: u32,
     /// One of [`crate::kind`].
     pub kind: u32,
+}
+
+impl LockKey {
+    /// Which slot is this lock's own, among so many: a power of two. `None` if there are none, and for a lease, which may
+    /// end without a word and would keep its slot from others.
+    #[inline(always)]
+    pub const fn slot(&self, slots: u32) -> Option<u32> {
+        if slots == 0 || self.kind > kind::OFD {
+            return None;
+        }
+        let which = self.owner ^ self.inode.rotate_left(32) ^ (self.device as u64) << 8 ^ self.kind as u64;
+        // 2^64 by the golden ratio: the upper bits of the product depend on all of these.
+        Some((which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & (slots - 1))
+    }
 }
 
 /// Which process.
@@ -46,6 +60,44 @@ pub struct HeldValue {
     pub ty: u32,
     /// Always 0.
     pub pad: u32,
+}
+
+/// A place for one note of a lock, and what is known of the other notes that would have belonged there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// A phase of [`slot`] in the lowest bits; above them a number that is another after each change.
+    pub state: u64,
+    /// How many notes of locks whose slot this is are in the table beside the slots.
+    pub beyond: i64,
+    /// Which lock.
+    pub lock: LockKey,
+    /// What is noted of it.
+    pub held: HeldValue,
+}
+
+/// Phases of a [`Slot`].
+pub mod slot {
+    /// There is no note in it.
+    pub const FREE: u64 = 0;
+    /// Somebody writes into it, for as long as that takes.
+    pub const BUSY: u64 = 1;
+    /// There is a note in it.
+    pub const FULL: u64 = 2;
+    /// The bits of the phase.
+    const PHASE: u64 = 3;
+
+    /// Which phase a state is in.
+    #[inline(always)]
+    pub const fn phase(state: u64) -> u64 {
+        state & PHASE
+    }
+
+    /// The next state, in this phase.
+    #[inline(always)]
+    pub const fn next(state: u64, phase: u64) -> u64 {
+        (state & !PHASE).wrapping_add(PHASE + 1) | phase
+    }
 }
 
 /// A blocked request, by thread id.
@@ -176,8 +228,48 @@ wire! {
     LockKey 24;
     ProcessKey 16;
     HeldValue 48;
+    Slot 88;
     WaitValue 72;
     ProcessValue 168;
     Cursor 48;
     BudgetValue 32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_spread_over_the_slots() {
+        // Open files are some hundred bytes apart, inodes are numbered one by one.
+        let mut met = [0_u32; 1024];
+        for i in 0..1024_u64 {
+            let lock =
+                LockKey { inode: 131 + i % 64, owner: 0xffff_8881_0400_0000 + i * 192, device: 8 << 20 | 1, kind: 0 };
+            met[lock.slot(1024).unwrap() as usize] += 1;
+        }
+        // Thrown at random they would meet 647 of them.
+        assert!(met.iter().filter(|count| **count > 0).count() > 600, "{met:?}");
+        assert!(met.iter().all(|count| *count < 10), "{met:?}");
+    }
+
+    #[test]
+    fn a_lease_has_no_slot() {
+        let check = |kind, slots, expect| {
+            assert_eq!(LockKey { inode: 1, owner: 2, device: 3, kind }.slot(slots).is_some(), expect);
+        };
+        check(kind::FLOCK, 64, true);
+        check(kind::OFD, 64, true);
+        check(kind::LEASE, 64, false);
+        check(kind::DELEGATION, 64, false);
+        check(kind::FLOCK, 0, false);
+    }
+
+    #[test]
+    fn a_state_never_comes_back() {
+        let full = slot::next(slot::next(slot::FREE, slot::BUSY), slot::FULL);
+        let free = slot::next(full, slot::FREE);
+        assert_eq!((slot::phase(full), slot::phase(free)), (slot::FULL, slot::FREE));
+        assert_ne!(slot::next(free, slot::FULL), full);
+    }
 }

@@ -19,6 +19,10 @@ static LAYOUT: Layout = Layout::UNRESOLVED;
 #[unsafe(no_mangle)]
 static MODE: u32 = 0;
 
+/// How many slots there are for notes of locks: a power of two, or none; set at load.
+#[unsafe(no_mangle)]
+static SLOT_COUNT: u32 = 0;
+
 /// How our own locks are known, set at load.
 #[unsafe(no_mangle)]
 static BEAT: Beat = Beat { inode: 0, device: 0, pid: 0 };
@@ -79,6 +83,13 @@ pub fn timing() -> bool {
 #[inline(always)]
 pub fn remote_locks() -> bool {
     mode() & mode::REMOTE != 0
+}
+
+/// How many slots there are for notes of locks.
+#[inline(always)]
+pub fn slots() -> u32 {
+    // SAFETY: a static.
+    unsafe { read_volatile(addr_of!(SLOT_COUNT)) }
 }
 
 /// Our own locks, and our own process.
@@ -145,6 +156,15 @@ impl Kernel for Probed {
     }
 }
 
+/// The same, as a number: what a typed program loads from a `void *` is a pointer to the verifier, with which nobody may
+/// reckon (kernel/bpf/btf.c btf_struct_walk, 6.18). After an exchange of bytes it is none; this one exchanges nothing.
+#[inline(always)]
+pub fn number(mut value: u64) -> u64 {
+    // SAFETY: one instruction on a register.
+    unsafe { core::arch::asm!("{0} = le64 {0}", inout(reg) value, options(pure, nomem, nostack)) }
+    value
+}
+
 /// A u64 at an address.
 #[inline(always)]
 pub fn peek(address: u64) -> u64 {
@@ -166,4 +186,18 @@ pub fn peek32(address: u64) -> u32 {
 pub unsafe fn atomic_add(value: *mut i64, add: i64) {
     // SAFETY: one instruction on a live map value.
     unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) value, in(reg) add) }
+}
+
+/// Writes `new` over `old` if that is what is there, and says whether it was. Nothing is read or written across it
+/// (BPF_CMPXCHG, since 5.12).
+///
+/// # Safety
+///
+/// `value` must be a live map value.
+#[inline(always)]
+pub unsafe fn compare_exchange(value: *mut u64, old: u64, new: u64) -> bool {
+    let mut found = old;
+    // SAFETY: one instruction on a live map value.
+    unsafe { core::arch::asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) value, in(reg) new, inout("r0") found) }
+    found == old
 }

@@ -7,8 +7,9 @@ use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid};
 use lockwatch_common::{HeldValue, LockKey, LockRecord, ProcessKey, RECORD_LOCK, counter, fl, kind, ty, what};
 
 use crate::{
-    kernel::{Kernel, Probed, at, beat, now, remote_locks, timing, tracing},
-    maps::{EVENTS, EXISTS, HELD, LOCAL, NO_EXIST, REMOTE},
+    kernel::{Kernel, Probed, at, beat, now, number, remote_locks, timing, tracing},
+    maps::{EVENTS, EXISTS, LOCAL, REMOTE},
+    notes::{self, Note, Noted},
     tally::Tally,
     tasks, trace, waits,
 };
@@ -42,7 +43,7 @@ impl Request {
         Self {
             lock: LockKey {
                 inode: K::load(inode, at!(i_ino)),
-                owner: K::load(lock, at!(fl_owner)),
+                owner: number(K::load(lock, at!(fl_owner))),
                 device: K::load(superblock, at!(s_dev)),
                 kind: fl::kind(flags),
             },
@@ -57,7 +58,7 @@ impl Request {
 
 /// `flock_lock_inode`, `posix_lock_inode` (inode, file_lock, ret): include/trace/events/filelock.h, since 4.19.
 #[inline(always)]
-pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) {
+pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &mut Request, ret: i32) {
     if request.flags & fl::ACCESS != 0 {
         return;
     }
@@ -74,31 +75,34 @@ pub fn on_lock<K: Kernel, C: EbpfContext>(ctx: &C, request: &Request, ret: i32) 
         on_unlock::<K>(tally, request);
         return;
     }
-    if ret != 0 && request.lock.kind == kind::FLOCK {
+    if ret != 0
+        && request.lock.kind == kind::FLOCK
+        && let Some(note) = notes::find(&request.lock)
+    {
         // A conversion drops the old lock before it looks for conflicts (fs/locks.c flock_lock_inode, 6.18).
-        release(tally, request);
+        forget(tally, &request.lock, &note);
     }
-    match ret {
+    let (what, waited) = match ret {
         0 => {
             count_granted(tally, request);
             grant::<K, C>(ctx, tally, request);
-            match waits::waited::<K>(tally, request) {
-                Some((_, ns)) => emit::<K>(tally, request, what::GRANTED, ns),
-                None => trace_it::<K>(tally, request, what::ACQUIRED),
-            }
+            let waited = waits::waited::<K>(tally, request);
+            (if waited.is_some() { what::GRANTED } else { what::ACQUIRED }, waited)
         }
         DEFERRED => {
             tally.count(counter::CONTENDED + request.lock.kind);
             waits::block::<K>(tally, request);
+            return;
         }
         _ => {
             tally.count(counter::REFUSED + request.lock.kind);
             // A wait that turns out to be part of a deadlock ends so (fs/locks.c posix_lock_inode, 6.18).
-            match waits::waited::<K>(tally, request) {
-                Some((_, ns)) => emit::<K>(tally, request, what::WAIT_ENDED, ns),
-                None => trace_it::<K>(tally, request, what::REFUSED),
-            }
+            let waited = waits::waited::<K>(tally, request);
+            (if waited.is_some() { what::WAIT_ENDED } else { what::REFUSED }, waited)
         }
+    };
+    if waited.is_some() || is_traced(tally) {
+        emit::<K>(tally, request, what, waited.unwrap_or(0));
     }
 }
 
@@ -116,30 +120,28 @@ fn count_granted(tally: Tally, request: &Request) {
 /// A close tells of every lock that the closer might have had: only one that is noted was there. That of an OFD lock
 /// comes as one of a POSIX lock, with the open file as its owner (fs/locks.c locks_remove_file, 6.18).
 #[inline(always)]
-fn on_unlock<K: Kernel>(tally: Tally, request: &Request) {
-    let mut request = *request;
-    let mut released = release(tally, &request);
-    if released.is_none() && request.lock.kind == kind::POSIX && request.flags & fl::CLOSE != 0 {
+fn on_unlock<K: Kernel>(tally: Tally, request: &mut Request) {
+    let mut note = notes::find(&request.lock);
+    if note.is_none() && request.lock.kind == kind::POSIX && request.flags & fl::CLOSE != 0 {
         request.lock.kind = kind::OFD;
-        released = release(tally, &request);
+        note = notes::find(&request.lock);
     }
-    if let Some(released) = released {
-        tell_release::<K>(tally, &request, &released);
+    if let Some(note) = note {
+        release_and_tell::<K>(tally, request, note);
     }
 }
 
 #[inline(always)]
-fn tell_release<K: Kernel>(tally: Tally, request: &Request, released: &Released) {
+fn release_and_tell<K: Kernel>(tally: Tally, request: &mut Request, note: Note) {
+    let Some(released) = release::<K>(tally, request, note) else { return };
     let kind = request.lock.kind;
     tally.count(counter::RELEASED + kind);
     if timing() && released.since_ns != 0 {
         tally.time(counter::HELD_FOR, counter::HELD_FOR_NS, kind, now() - released.since_ns);
     }
-    let mut request = *request;
     request.ty = released.ty;
-    match released.gone {
-        true => emit::<K>(tally, &request, what::RELEASED, 0),
-        false => trace_it::<K>(tally, &request, what::RELEASED),
+    if released.gone || is_traced(tally) {
+        emit::<K>(tally, request, what::RELEASED, 0);
     }
 }
 
@@ -164,10 +166,10 @@ pub fn on_lease_wait<K: Kernel>(request: &Request) {
 /// `generic_delete_lease`: the owner gives it up. One that goes with its last descriptor, or that the kernel takes
 /// away, has no probe.
 #[inline(always)]
-pub fn on_lease_deleted<K: Kernel>(request: &Request) {
+pub fn on_lease_deleted<K: Kernel>(request: &mut Request) {
     let Some(tally) = Tally::here() else { return };
-    if let Some(released) = release(tally, request) {
-        tell_release::<K>(tally, request, &released);
+    if let Some(note) = notes::find(&request.lock) {
+        release_and_tell::<K>(tally, request, note);
     }
 }
 
@@ -186,16 +188,18 @@ fn is_remote(request: &Request) -> bool {
 /// `fcntl_setlk`, on demand: a POSIX wait that ends with an error, and all that is ever heard of a lock that its file
 /// system keeps to itself. If the kernel keeps it, `posix_lock_inode` has come before.
 #[inline(always)]
-pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
+pub fn on_fcntl<K: Kernel>(request: &mut Request, ret: i32) {
     let Some(tally) = Tally::here() else { return };
     if remote_locks() && is_remote(request) && LOCAL.remove(bpf_get_current_pid_tgid() as u32).is_err() {
-        let mut request = *request;
         request.flags |= fl::REMOTE;
-        match (ret, request.ty) {
-            (0, ty::UNLOCK) => trace_it::<K>(tally, &request, what::RELEASED),
-            (0, _) => trace_it::<K>(tally, &request, what::ACQUIRED),
-            (REFUSED, _) => trace_it::<K>(tally, &request, what::REFUSED),
-            _ => {}
+        let what = match (ret, request.ty) {
+            (0, ty::UNLOCK) => what::RELEASED,
+            (0, _) => what::ACQUIRED,
+            (REFUSED, _) => what::REFUSED,
+            _ => return,
+        };
+        if is_traced(tally) {
+            emit::<K>(tally, request, what, 0);
         }
         return;
     }
@@ -213,25 +217,23 @@ pub fn on_fcntl<K: Kernel>(request: &Request, ret: i32) {
 fn grant<K: Kernel, C: EbpfContext>(ctx: &C, tally: Tally, request: &Request) {
     let task = K::current();
     let process = tasks::key::<K>(task);
-    let value = HeldValue { process, at_ns: now(), start: request.start, end: request.end, ty: request.ty, pad: 0 };
-    if let Some(held) = HELD.get_ptr_mut(request.lock) {
-        // SAFETY: a live value of a preallocated map.
-        unsafe {
-            if request.lock.kind == kind::FLOCK && (*held).ty == request.ty {
-                return; // the lock that is there stays, with its acquirer (fs/locks.c flock_lock_inode, 6.18)
-            }
-            if (*held).process == process {
-                *held = value;
-                return;
-            }
-            let noted = *held;
-            forget(tally, &request.lock, &noted);
+    let at_ns = now();
+    let value = || HeldValue { process, at_ns, start: request.start, end: request.end, ty: request.ty, pad: 0 };
+    if let Some(note) = notes::find(&request.lock) {
+        if request.lock.kind == kind::FLOCK && note.ty() == request.ty {
+            return; // the lock that is there stays, with its acquirer (fs/locks.c flock_lock_inode, 6.18)
         }
+        if note.process() == process {
+            // SAFETY: a live value of a map.
+            note.change(&request.lock, |held| unsafe { *held = value() });
+            return;
+        }
+        forget(tally, &request.lock, &note);
     }
     if !tasks::note_locker::<K, C>(ctx, tally, task, &process) {
         return;
     }
-    match HELD.insert(request.lock, value, NO_EXIST) {
+    match notes::insert(&request.lock, value) {
         Ok(()) => tally.count(counter::HELD),
         Err(error) => {
             if error != EXISTS {
@@ -251,43 +253,36 @@ struct Released {
     gone: bool,
 }
 
-/// Forgets a lock, if nothing of it is left. Says what was noted of it.
+/// Forgets a lock, if nothing of it is left. Says what was noted of it; none if somebody else has just forgotten it.
 #[inline(always)]
-fn release(tally: Tally, request: &Request) -> Option<Released> {
+fn release<K: Kernel>(tally: Tally, request: &Request, note: Note) -> Option<Released> {
     let ranged = request.lock.kind == kind::POSIX || request.lock.kind == kind::OFD;
     let whole = request.start == 0 && request.end >= OFFSET_MAX;
-    let held = HELD.get_ptr_mut(request.lock)?;
-    // SAFETY: a live value of a preallocated map, copied at once.
-    let noted = unsafe { *held };
-    let mut released = Released { since_ns: noted.at_ns, ty: noted.ty, gone: false };
-    if !ranged || whole || !owns_more(request) {
-        released.gone = forget(tally, &request.lock, &noted);
-        return Some(released);
+    if !ranged || whole || !owns_more::<K>(request) {
+        let (noted, gone) = forget(tally, &request.lock, &note)?;
+        return Some(Released { since_ns: noted.at_ns, ty: noted.ty, gone });
     }
-    if noted.start >= request.start && noted.end <= request.end {
+    let noted = note.noted();
+    let mut since_ns = 0;
+    if note.is_within(request.start, request.end) {
         // Other ranges remain, taken at other times.
-        // SAFETY: as above.
-        unsafe { (*held).at_ns = 0 }
-    } else {
-        released.since_ns = 0;
+        since_ns = noted.at_ns;
+        // SAFETY: a live value of a map.
+        note.change(&request.lock, |held| unsafe { (*held).at_ns = 0 });
     }
-    released.gone = tasks::is_gone(&noted.process);
-    Some(released)
+    Some(Released { since_ns, ty: noted.ty, gone: tasks::is_gone(&noted.process) })
 }
 
 /// Whether the owner has another lock on this inode. The probe fires after the unlock, outside of the inode's lock:
 /// a torn read may answer "yes" for nothing, which only keeps the note until the file is closed.
 #[inline(always)]
-fn owns_more(request: &Request) -> bool {
+fn owns_more<K: Kernel>(request: &Request) -> bool {
     if request.inode.is_null() {
         return true;
     }
-    let context: u64 = Probed::load(request.inode, at!(i_flctx));
-    if context == 0 {
-        return false;
-    }
-    let head = context + at!(ctx_posix) as u64;
-    let mut node: u64 = Probed::load(head as *const u8, 0);
+    let context: *const u8 = K::load(request.inode, at!(i_flctx));
+    let head = context as u64 + at!(ctx_posix) as u64;
+    let mut node: u64 = K::load(context, at!(ctx_posix));
     for _ in 0..SCAN {
         if node == head || node == 0 {
             return false;
@@ -302,22 +297,19 @@ fn owns_more(request: &Request) -> bool {
     true
 }
 
-/// Takes a note out of the table. Says whether the acquirer is gone.
+/// Takes a note out. Says what it said, and whether the acquirer is gone.
 #[inline(always)]
-fn forget(tally: Tally, lock: &LockKey, noted: &HeldValue) -> bool {
-    if HELD.remove(lock).is_err() {
-        return false;
-    }
+fn forget(tally: Tally, lock: &LockKey, note: &Note) -> Option<(Noted, bool)> {
+    let noted = note.remove(lock)?;
     tally.uncount(counter::HELD);
-    tasks::drop_lock(tally, &noted.process)
+    let gone = tasks::drop_lock(tally, &noted.process);
+    Some((noted, gone))
 }
 
-/// Tells of what only a trace wants to hear, within its limits.
+/// Whether to tell of what only a trace wants to hear, within its limits.
 #[inline(always)]
-fn trace_it<K: Kernel>(tally: Tally, request: &Request, what: u32) {
-    if tracing() && trace::admits(tally) {
-        emit::<K>(tally, request, what, 0);
-    }
+fn is_traced(tally: Tally) -> bool {
+    tracing() && trace::admits(tally)
 }
 
 #[inline(always)]
@@ -331,19 +323,21 @@ pub fn emit_for<K: Kernel>(tally: Tally, request: &Request, what: u32, waited_ns
         tally.count(counter::RING_LOST);
         return;
     };
-    entry.write(LockRecord {
-        record: RECORD_LOCK,
-        what,
-        at_ns: now(),
-        waited_ns,
-        lock: request.lock,
-        start: request.start,
-        end: request.end,
-        process,
-        ty: request.ty,
-        flags: request.flags,
-        comm: tasks::comm::<K>(K::current()),
-    });
+    let record = entry.as_mut_ptr();
+    // SAFETY: a reserved record, written field by field, for the stack is small.
+    unsafe {
+        (*record).record = RECORD_LOCK;
+        (*record).what = what;
+        (*record).at_ns = now();
+        (*record).waited_ns = waited_ns;
+        (*record).lock = request.lock;
+        (*record).start = request.start;
+        (*record).end = request.end;
+        (*record).process = process;
+        (*record).ty = request.ty;
+        (*record).flags = request.flags;
+        (*record).comm = tasks::comm::<K>(K::current());
+    }
     entry.submit(0);
     tally.count(counter::TOLD + what);
 }

@@ -1,7 +1,7 @@
 //! The BPF programs of lockwatch.
 //!
 //! `maps` has the tables, `kernel` reads the kernel's structs, `locks`, `waits` and `tasks` are the probes, `probes` ties
-//! each of them to its tracepoint, `tally` counts, and `trace` knows what goes to the ring when somebody traces. `walk`
+//! each of them to its tracepoint, `notes` remembers who took which lock, `tally` counts, and `trace` knows what goes to the ring when somebody traces. `walk`
 //! and `fds` show what was there before anybody watched; `hidden`, with `queues` and `rings`, who keeps a file open
 //! without a descriptor (`keepers` tells of it), and `names` what such a file is called.
 
@@ -16,6 +16,7 @@ mod kernel;
 mod locks;
 mod maps;
 mod names;
+mod notes;
 mod probes;
 mod queues;
 mod rings;

@@ -3,24 +3,32 @@
 //! Hash maps are preallocated and never LRU: an LRU map evicts entries that are in use.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use lockwatch_common::{BudgetValue, Counters, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, WaitValue};
+use lockwatch_common::{BudgetValue, Counters, Cursor, HeldValue, LockKey, ProcessKey, ProcessValue, Slot, WaitValue};
 
 /// BPF_NOEXIST (include/uapi/linux/bpf.h): only if there is no such key.
 pub const NO_EXIST: u64 = 1;
 /// -EEXIST: there is.
 pub const EXISTS: i32 = -17;
 
-/// Who took which lock, and when.
+/// Who took which lock, and when: a slot for each lock's note, shared with user space. `notes`.
+#[map]
+pub static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The notes that found another's in their slot.
 #[map]
 pub static HELD: HashMap<LockKey, HeldValue> = HashMap::with_max_entries(1 << 17, 0);
 
 /// Blocked requests by thread id.
 #[map]
 pub static WAITS: HashMap<u32, WaitValue> = HashMap::with_max_entries(1 << 13, 0);
+
+/// How many there are, so that nobody searches where there are none.
+#[map]
+pub static WAITING: Array<i64> = Array::with_max_entries(1, 0);
 
 /// Processes that took locks, and their offspring.
 #[map]

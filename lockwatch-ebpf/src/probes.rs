@@ -80,15 +80,15 @@ fn request<K: Kernel>(ctx: &impl Arguments) -> Option<Request> {
 
 #[inline(always)]
 fn lock<K: Kernel, C: Arguments>(ctx: &C) {
-    if let Some(request) = request::<K>(ctx) {
-        locks::on_lock::<K, C>(ctx, &request, ctx.int(2));
+    if let Some(mut request) = request::<K>(ctx) {
+        locks::on_lock::<K, C>(ctx, &mut request, ctx.int(2));
     }
 }
 
 #[inline(always)]
 fn setlk<K: Kernel, C: Arguments>(ctx: &C) {
-    if let Some(request) = request::<K>(ctx) {
-        locks::on_fcntl::<K>(&request, ctx.int(2));
+    if let Some(mut request) = request::<K>(ctx) {
+        locks::on_fcntl::<K>(&mut request, ctx.int(2));
     }
 }
 
@@ -101,8 +101,8 @@ fn lease_added<K: Kernel, C: Arguments>(ctx: &C) {
 
 #[inline(always)]
 fn lease_deleted<K: Kernel, C: Arguments>(ctx: &C) {
-    if let Some(request) = request::<K>(ctx) {
-        locks::on_lease_deleted::<K>(&request);
+    if let Some(mut request) = request::<K>(ctx) {
+        locks::on_lease_deleted::<K>(&mut request);
     }
 }
 
@@ -185,7 +185,7 @@ macro_rules! field {
 #[inline(always)]
 fn classic(ctx: &TracePointContext) {
     let flags = field!(ctx, flags, u32);
-    let request = Request {
+    let mut request = Request {
         lock: LockKey {
             inode: field!(ctx, i_ino, u64),
             owner: field!(ctx, owner, u64),
@@ -198,7 +198,7 @@ fn classic(ctx: &TracePointContext) {
         flags,
         inode: core::ptr::null(),
     };
-    locks::on_lock::<Probed, _>(ctx, &request, field!(ctx, ret, u32) as i32);
+    locks::on_lock::<Probed, _>(ctx, &mut request, field!(ctx, ret, u32) as i32);
 }
 
 #[tracepoint(category = "filelock", name = "flock_lock_inode")]

@@ -5,9 +5,9 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use lockwatch_common::{WaitValue, counter, fl, what};
 
 use crate::{
-    kernel::{Kernel, now, timing},
+    kernel::{Kernel, atomic_add, now, timing},
     locks::{Request, emit, emit_for},
-    maps::{NO_EXIST, WAITS},
+    maps::{NO_EXIST, WAITING, WAITS},
     tally::Tally,
     tasks,
 };
@@ -34,7 +34,10 @@ pub fn block<K: Kernel>(tally: Tally, request: &Request) {
         flags: request.flags,
     };
     match WAITS.insert(tid, wait, NO_EXIST) {
-        Ok(()) => tally.count(counter::WAITS),
+        Ok(()) => {
+            tally.count(counter::WAITS);
+            add_waiting(1);
+        }
         Err(_) => tally.count(counter::WAITS_FULL),
     }
     emit::<K>(tally, request, what::WAITING, 0);
@@ -43,11 +46,15 @@ pub fn block<K: Kernel>(tally: Tally, request: &Request) {
 /// Takes the running thread's wait out of the table, if it has one. Says how long it was.
 #[inline(always)]
 pub fn end_wait(tally: Tally) -> Option<(WaitValue, u64)> {
+    if nobody_waits() {
+        return None;
+    }
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: a live value of a preallocated map, copied at once; only its own thread removes it.
     let wait = unsafe { *WAITS.get_ptr(tid)? };
     if WAITS.remove(tid).is_ok() {
         tally.uncount(counter::WAITS);
+        add_waiting(-1);
     }
     let ns = now() - wait.since_ns;
     if timing() {
@@ -56,21 +63,36 @@ pub fn end_wait(tally: Tally) -> Option<(WaitValue, u64)> {
     Some((wait, ns))
 }
 
+/// Whether the table of waits is empty. A thread's own wait was counted by that thread.
+#[inline(always)]
+fn nobody_waits() -> bool {
+    // SAFETY: a live value of an array.
+    WAITING.get_ptr(0).is_some_and(|waiting| unsafe { waiting.read_volatile() == 0 })
+}
+
+#[inline(always)]
+fn add_waiting(add: i64) {
+    if let Some(waiting) = WAITING.get_ptr_mut(0) {
+        // SAFETY: a live value of an array.
+        unsafe { atomic_add(waiting, add) }
+    }
+}
+
 /// Whether a wait is for what is asked for now: then it is the same, whatever interrupted it.
 #[inline(always)]
 fn is_for(wait: &WaitValue, request: &Request) -> bool {
     wait.lock == request.lock && wait.start == request.start && wait.end == request.end && wait.ty == request.ty
 }
 
-/// The wait that a request's answer ends. A wait for something else was given up in a signal's handler.
+/// How long the wait was that a request's answer ends. A wait for something else was given up in a signal's handler.
 #[inline(always)]
-pub fn waited<K: Kernel>(tally: Tally, request: &Request) -> Option<(WaitValue, u64)> {
+pub fn waited<K: Kernel>(tally: Tally, request: &Request) -> Option<u64> {
     if request.flags & fl::SLEEP == 0 {
         return None;
     }
     let (wait, ns) = end_wait(tally)?;
     if is_for(&wait, request) {
-        return Some((wait, ns));
+        return Some(ns);
     }
     emit_end::<K>(tally, &wait, ns);
     None
@@ -92,7 +114,7 @@ const SA_RESTART: u64 = 0x1000_0000;
 /// signal kills, the exit ends the wait. No lock probe fires for any of these.
 #[inline(always)]
 pub fn on_signal<K: Kernel>(action: impl FnOnce() -> Action) {
-    if WAITS.get_ptr(bpf_get_current_pid_tgid() as u32).is_none() {
+    if nobody_waits() || WAITS.get_ptr(bpf_get_current_pid_tgid() as u32).is_none() {
         return;
     }
     let action = action();

@@ -16,8 +16,8 @@ use lockwatch_common::{Cursor, LockKey, ProcessKey, WalkRecord, cursor, fl};
 
 use crate::{
     kernel::{at, now, peek, peek32},
-    maps::{CURSOR, HELD, LOCK_BYTES, WAITS, WALK},
-    tasks,
+    maps::{CURSOR, LOCK_BYTES, WAITS, WALK},
+    notes, tasks,
 };
 
 /// `Cursor::depth` while the way leads back up from a request that has no more children.
@@ -148,14 +148,12 @@ fn enter(cursor: &mut Cursor, member: u64, blocker: u64, depth: u32) -> u32 {
 fn emit_lock(lock: &Bytes, address: u64) -> bool {
     let mut record = describe(lock, address, lock.u64(at!(fl_file)));
     record.deadline_ns = deadline(lock, record.flags);
-    if let Some(held) = HELD.get_ptr(record.lock) {
-        // SAFETY: a live value of a preallocated map.
-        let held = unsafe { *held };
-        if held.process.pid == record.pid {
-            record.process = held.process;
-            if held.start == record.start && held.end == record.end {
-                record.at_ns = held.at_ns;
-            }
+    if let Some(held) = notes::look(&record.lock)
+        && held.process.pid == record.pid
+    {
+        record.process = held.process;
+        if held.start == record.start && held.end == record.end {
+            record.at_ns = held.at_ns;
         }
     }
     send(&record)

@@ -13,6 +13,7 @@ mod hidden;
 pub mod load;
 mod loops;
 mod missed;
+mod notes;
 mod people;
 mod picture;
 pub mod sizes;
@@ -29,7 +30,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
-use lockwatch_common::{Counters, HeldValue, LockKey, ProcessKey, ProcessValue, Wire, counter};
+use lockwatch_common::{Counters, ProcessKey, ProcessValue, Wire, counter};
 use lockwatch_core::{observation::Picture, process::ProcessId, time::StartTime};
 
 use self::{
@@ -40,6 +41,7 @@ use self::{
     health::Pulse,
     hidden::{Found, Search},
     load::{Attached, Purpose},
+    notes::Notes,
     sizes::Sizes,
     stats::{Census, Counted, Lost, Ours},
     tracing::Tracer,
@@ -77,7 +79,7 @@ pub struct Bpf {
     /// What we have done to the tables ourselves.
     ours: Ours,
     processes: HashMap<MapData, [u8; size_of::<ProcessKey>()], [u8; size_of::<ProcessValue>()]>,
-    held: HashMap<MapData, [u8; size_of::<LockKey>()], [u8; size_of::<HeldValue>()]>,
+    notes: Notes,
     watched: HashMap<MapData, [u8; size_of::<ProcessKey>()], u32>,
     /// The exact identity of every process that the last look met: `/proc` gives starts only in ticks.
     met: collections::HashMap<u32, ProcessKey>,
@@ -144,7 +146,7 @@ impl Bpf {
             pulse: Pulse::default(),
             ours: Ours::default(),
             processes: HashMap::try_from(map("PROCESSES")?)?,
-            held: HashMap::try_from(map("HELD")?)?,
+            notes: Notes::new(map("HELD")?, map("SLOTS")?, load::slots(purpose, &sizes))?,
             watched: HashMap::try_from(map("WATCHED")?)?,
             met: collections::HashMap::new(),
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,

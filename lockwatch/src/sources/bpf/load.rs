@@ -192,6 +192,7 @@ pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &Btf) -> Result<(E
     let trace_layout = tracefs::layout().unwrap_or(TraceLayout::UNRESOLVED);
     let mut loader = EbpfLoader::new();
     let log_level = log_level();
+    let slots = slots(purpose, sizes);
     // A refused program is tried again for the verifier's log: line by line it takes minutes for one that is too large.
     let lines = if log::log_enabled!(log::Level::Debug) { VerifierLogLevel::DEBUG } else { VerifierLogLevel::STATS };
     loader.verifier_log_level(lines);
@@ -201,6 +202,7 @@ pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &Btf) -> Result<(E
         .override_global("LAYOUT", layout.bytes(), true)
         .override_global("TRACE_LAYOUT", trace_layout.bytes(), true)
         .override_global("MODE", &mode, true)
+        .override_global("SLOT_COUNT", &slots, true)
         .override_global("BEAT", beat.bytes(), true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if purpose == Purpose::Look {
@@ -209,7 +211,8 @@ pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &Btf) -> Result<(E
         }
     } else {
         let Sizes { held, waits, processes, watched, .. } = *sizes;
-        for (map, size) in [("HELD", held), ("WAITS", waits), ("PROCESSES", processes), ("WATCHED", watched)] {
+        loader.map_max_entries("SLOTS", slots.max(1));
+        for (map, size) in [("HELD", held - slots), ("WAITS", waits), ("PROCESSES", processes), ("WATCHED", watched)] {
             loader.map_max_entries(map, size.max(1));
         }
         loader.map_max_entries(
@@ -221,6 +224,11 @@ pub fn open(purpose: Purpose, sizes: &Sizes, beat: Beat, btf: &Btf) -> Result<(E
         loader.map_max_entries("BUDGETS", 1);
     }
     Ok((loader.load(OBJECT).context("load the BPF object")?, missing))
+}
+
+/// How many slots the notes of locks have.
+pub fn slots(purpose: Purpose, sizes: &Sizes) -> u32 {
+    if purpose == Purpose::Look { 0 } else { sizes.slots() }
 }
 
 fn log_level() -> u8 {

@@ -31,6 +31,14 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// How many of the notes of held locks have a slot of their own: a power of two, or none in a small table.
+    pub fn slots(&self) -> u32 {
+        match self.held / 16 {
+            0..64 => 0,
+            many => 1 << many.ilog2().min(13),
+        }
+    }
+
     /// The ring's size as the kernel takes it.
     pub fn ring(&self) -> u32 {
         self.ring_bytes.clamp(1 << 12, 1 << 30).next_power_of_two()
@@ -48,5 +56,16 @@ mod tests {
         check(4097, 8192);
         check(1 << 20, 1 << 20);
         check(u32::MAX, 1 << 30);
+    }
+
+    #[test]
+    fn slots_are_a_small_part_of_a_large_table() {
+        let check = |held, expect| assert_eq!(Sizes { held, ..Sizes::default() }.slots(), expect, "{held}");
+        check(1, 0);
+        check(1023, 0);
+        check(1024, 64);
+        check(2047, 64);
+        check(Sizes::default().held, 1 << 13);
+        check(u32::MAX, 1 << 13);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result};
 use lockwatch_common::{HeldValue, LockKey, ProcessKey, ProcessValue, WalkRecord, Wire, counter, process_flag};
 
-use super::{Bpf, NO_EXIST, bytes_of, convert::process_id, walk::Walked};
+use super::{Bpf, bytes_of, convert::process_id, walk::Walked};
 use crate::sources::{clock::Clock, processes};
 
 impl Bpf {
@@ -24,13 +24,13 @@ impl Bpf {
             let value = HeldValue { process, at_ns: 0, start: record.start, end: record.end, ty: record.ty, pad: 0 };
             if room > 0 {
                 // If it is there already, or the table is full all the same, there is nothing better to do.
-                let noted = self.held.insert(bytes_of(&record.lock), bytes_of(&value), NO_EXIST).is_ok();
+                let noted = self.notes.insert(&record.lock, &value);
                 self.ours.held += i64::from(noted);
                 room -= u64::from(noted);
             } else if self.met.contains_key(&record.pid) {
                 break;
             } else {
-                self.ours.held_full += u64::from(self.held.get(&bytes_of(&record.lock), 0).is_err());
+                self.ours.held_full += u64::from(!self.notes.has(&record.lock));
             }
         }
         Ok(())
@@ -57,12 +57,11 @@ impl Bpf {
     fn sweep_locks(&mut self, walked: &Walked, began_ns: u64) -> Result<HashSet<ProcessKey>> {
         let there: HashSet<LockKey> = walked.locks().map(|record| record.lock).collect();
         let mut lockers = HashSet::new();
-        for (key, value) in self.held.iter().collect::<Result<Vec<_>, _>>().context("read the table of locks")? {
-            let (lock, note) = LockKey::read(&key).zip(HeldValue::read(&value)).context("short note of a lock")?;
-            if there.contains(&lock) || note.at_ns > began_ns {
-                lockers.insert(note.process);
+        for note in self.notes.all()? {
+            if there.contains(&note.lock) || note.held.at_ns > began_ns {
+                lockers.insert(note.held.process);
             } else {
-                self.ours.held -= i64::from(self.held.remove(&key).is_ok()); // or the probes were quicker
+                self.ours.held -= i64::from(self.notes.remove(&note)); // or the probes were quicker
             }
         }
         Ok(lockers)

@@ -2,13 +2,16 @@
 
 use std::{
     fs::File,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-use lockwatch_core::lock::Kind;
-use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, flock, memfd_create};
+use lockwatch_core::{lock::Kind, observation::LockSeen};
+use rustix::{
+    fs::{FlockOperation, MemfdFlags, fcntl_lock, flock, fstat, major, memfd_create, minor},
+    thread::{CpuSet, sched_setaffinity},
+};
 
 use std::thread;
 
@@ -119,6 +122,120 @@ fn a_full_table_is_counted_and_empties() {
     take(file());
     bpf.look(Depth::Usual).unwrap();
     assert_eq!(bpf.losses().unwrap().held, lost);
+}
+
+/// What is noted of locks of these files.
+fn noted(bpf: &Bpf, files: &[File]) -> Vec<notes::Note> {
+    let id = |file: &File| {
+        let stat = fstat(file).unwrap();
+        (stat.st_ino, major(stat.st_dev) << 20 | minor(stat.st_dev))
+    };
+    let ids: Vec<_> = files.iter().map(id).collect();
+    let mut all = bpf.notes.all().unwrap();
+    all.retain(|note| ids.contains(&(note.lock.inode, note.lock.device)));
+    all
+}
+
+/// What comes of it if the kernel leaves out no run of a probe meanwhile, which it does on a busy machine; `None` if it
+/// always does.
+fn unmissed<T>(bpf: &mut Bpf, mut run: impl FnMut(&mut Bpf) -> T) -> Option<T> {
+    for _ in 0..20 {
+        let before = bpf.losses().unwrap().missed;
+        let result = run(bpf);
+        if bpf.losses().unwrap().missed == before {
+            return Some(result);
+        }
+    }
+    eprintln!("left out: this machine is too busy to run every probe");
+    None
+}
+
+/// Has the running thread go on there; where there is only one CPU, all is done on that.
+fn run_on(cpu: usize) {
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    let _ = sched_setaffinity(None, &one);
+}
+
+#[test]
+fn a_note_is_in_its_slot_or_beyond_it_and_ends_with_its_lock() {
+    const FILES: usize = 400;
+    for way in [Way::Typed, Way::Raw] {
+        // There are 128 slots.
+        let Some(mut bpf) = agent(Some(way), Sizes { held: 2048, ..Sizes::default() }) else { return };
+        let files: Vec<_> = (0..FILES).map(|_| file()).collect();
+        let all = |files: &[File], operation| files.iter().for_each(|file| flock(file, operation).unwrap());
+        let (some, others) = files.split_at(FILES / 2);
+        let found = unmissed(&mut bpf, |bpf| {
+            run_on(0);
+            all(&files, FlockOperation::NonBlockingLockExclusive);
+            let taken = noted(bpf, &files);
+            until("a true count of notes", || {
+                bpf.notes.audit().is_some_and(|(slots, table)| slots > 60 && table > 200)
+            });
+            let own = taken.iter().filter(|note| note.held.process.pid == std::process::id()).count();
+            let picture = bpf.look(Depth::Usual).unwrap();
+            let is_ours = |by: ProcessId| by.pid == std::process::id() && by.start.is_some();
+            let seen = |lock: &&LockSeen| lock.acquirer.is_some_and(is_ours) && lock.acquired_at.is_some();
+            let seen = picture.locks.iter().filter(seen).count();
+            // Slots get free, and others' locks find them.
+            run_on(1);
+            for _ in 0..20 {
+                for file in files.iter().step_by(3) {
+                    flock(file, FlockOperation::Unlock).unwrap();
+                    flock(file, FlockOperation::NonBlockingLockShared).unwrap();
+                    flock(file, FlockOperation::NonBlockingLockExclusive).unwrap();
+                }
+            }
+            let turned = noted(bpf, &files).len();
+            all(some, FlockOperation::Unlock);
+            let half = (noted(bpf, some).len(), noted(bpf, others).len());
+            all(others, FlockOperation::Unlock);
+            (taken.len(), own, seen, turned, half, noted(bpf, &files).len())
+        });
+        let Some((taken, own, seen, turned, half, none)) = found else { return };
+        assert_eq!((taken, own, turned, half, none), (FILES, FILES, FILES, (0, FILES / 2), 0), "{way:?}");
+        assert!(seen >= FILES, "{way:?} {seen}");
+        until("a true count of notes in the end", || bpf.notes.audit().is_some());
+    }
+}
+
+#[test]
+fn threads_that_share_a_file_leave_no_note() {
+    let Some(mut bpf) = agent(None, Sizes { held: 1024, ..Sizes::default() }) else { return };
+    let files: Vec<_> = (0..4).map(|_| file()).collect();
+    let byte = |file: &File, ty: i32, start: usize| {
+        let request = libc::flock { l_type: ty as i16, l_whence: 0, l_start: start as i64, l_len: 1, l_pid: 0 };
+        // SAFETY: `request` is what the command reads, and lives through the call.
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const request) }, 0);
+    };
+    let left = unmissed(&mut bpf, |bpf| {
+        thread::scope(|scope| {
+            for number in 0..4 {
+                let files = &files;
+                scope.spawn(move || {
+                    for turn in 0..5_000 {
+                        run_on(turn / 100 % 2);
+                        let file = &files[(turn + number) % files.len()];
+                        byte(file, libc::F_WRLCK, number);
+                        byte(file, libc::F_UNLCK, number);
+                    }
+                });
+            }
+        });
+        let left = noted(bpf, &files).len();
+        // If a run was left out, something has stayed: the next attempt is to begin without.
+        files.iter().for_each(take_range);
+        left
+    });
+    let Some(left) = left else { return };
+    assert_eq!(left, 0);
+    until("a true count of notes", || bpf.notes.audit().is_some());
+}
+
+fn take_range(file: &File) {
+    fcntl_lock(file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    fcntl_lock(file, FlockOperation::Unlock).unwrap();
 }
 
 #[test]
