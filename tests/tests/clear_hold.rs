@@ -152,8 +152,9 @@ fn ctrl_c_lets_everybody_go_on() {
     }
     let Some(mut stage) = Stage::set(name) else { return };
     let log = stage.scene.path("audit.jsonl");
+    // Whoever started these tests in the background may have them ignore it.
     let typed = format!(
-        "{} clear {} --settle 0s --hold {} --audit-log {}",
+        "env --default-signal=INT {} clear {} --settle 0s --hold {} --audit-log {}",
         lockwatch_path().display(),
         stage.id,
         stage.echo.pid(),
