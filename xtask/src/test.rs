@@ -87,7 +87,7 @@ fn again(root: &Path, notes: &Path, sum: &mut Sum) -> Result<bool> {
         let mut alone = Sum::default();
         let passes = watch(failure.command(root).env(LEFT_OUT, notes), &mut alone)?;
         // A name that is not found is no test that passes.
-        if passes && alone.passed == 1 {
+        if passes && alone.passed > 0 {
             sum.failed -= 1;
             sum.passed += 1;
             sum.passed_later.push(failure.to_string());

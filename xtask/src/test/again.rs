@@ -19,11 +19,18 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Runs it alone.
+    /// Runs it alone. Not by its package: with the features of that one alone everything would have to be built anew.
     pub(super) fn command(&self, root: &Path) -> Command {
-        let mut command = cargo(root, &["test"]);
-        command.args(self.target.split(' ')).args(["--", "--exact", &self.name]);
+        let mut command = cargo(root, &["test", "--workspace"]);
+        command.args(self.kind()).args(["--", "--exact", &self.name]);
         command
+    }
+
+    /// `--test agent`, `--lib`, `--bin lockwatch`, `--doc`.
+    fn kind(&self) -> impl Iterator<Item = &str> {
+        let mut words = self.target.split(' ').peekable();
+        words.next_if_eq(&"-p").and_then(|_| words.next());
+        words
     }
 }
 
@@ -74,6 +81,17 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_run_without_naming_its_package() {
+        let check = |target: &str, expect: &[&str]| {
+            let failure = Failure { target: target.to_owned(), name: "a".to_owned() };
+            assert_eq!(failure.kind().collect::<Vec<_>>(), expect, "{target}");
+        };
+        check("-p x --test y", &["--test", "y"]);
+        check("-p x --lib", &["--lib"]);
+        check("--doc", &["--doc"]);
+    }
 
     fn check(lines: &str, expect: &[&str]) {
         let mut failures = Failures::default();
