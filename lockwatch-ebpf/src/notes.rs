@@ -53,20 +53,33 @@ pub fn find(lock: &LockKey) -> Option<Note> {
     HELD.get_ptr_mut(lock).map(|held| Note { held, slot: None })
 }
 
-/// A copy of the note of a lock, as it was at one time.
+/// Reads the note of a lock where it is, for a copy makes the verifier take three times as long. What was read is as it
+/// was at one time if the answer is yes; before that it may be read several times.
 #[inline(always)]
-pub fn look(lock: &LockKey) -> Option<HeldValue> {
-    for _ in 0..LOOKS {
-        let note = find(lock)?;
-        // SAFETY: a live value of an array or of a preallocated map.
-        let held = unsafe { note.held.read_volatile() };
-        match note.slot {
+pub fn look(lock: &LockKey, mut read: impl FnMut(*const HeldValue)) -> bool {
+    if let Some(own) = slot_of(lock) {
+        for _ in 0..LOOKS {
+            let state = state_of(own);
+            if slot::phase(state) == slot::BUSY {
+                continue;
+            }
+            if !is_of(own, state, lock) {
+                break;
+            }
             // SAFETY: a live value of an array. An exchange also keeps the reads before it from coming after it.
-            Some((own, state)) if unsafe { !compare_exchange(&raw mut (*own).state, state, state) } => {}
-            _ => return Some(held),
+            let is_same = unsafe {
+                read(&raw const (*own).held);
+                compare_exchange(&raw mut (*own).state, state, state)
+            };
+            if is_same {
+                return true;
+            }
+        }
+        if beyond(own) == 0 {
+            return false;
         }
     }
-    None
+    HELD.get_ptr(lock).inspect(|held| read(*held)).is_some()
 }
 
 /// Notes a lock of which nothing is noted. The error is the kernel's: `EXISTS`, or there is no room. `held` is made where
@@ -197,16 +210,20 @@ fn slot_of(lock: &LockKey) -> Option<*mut Slot> {
 /// A slot's state once nobody writes into it.
 #[inline(always)]
 fn settled(own: *mut Slot) -> u64 {
-    // SAFETY: a live value of an array.
-    let read = || unsafe { read_volatile(&raw const (*own).state) };
-    let mut state = read();
+    let mut state = state_of(own);
     for _ in 0..PATIENCE {
         if slot::phase(state) != slot::BUSY {
             break;
         }
-        state = read();
+        state = state_of(own);
     }
     state
+}
+
+#[inline(always)]
+fn state_of(own: *mut Slot) -> u64 {
+    // SAFETY: a live value of an array.
+    unsafe { read_volatile(&raw const (*own).state) }
 }
 
 /// Whether a slot in this state has this lock's note.

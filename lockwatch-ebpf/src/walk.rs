@@ -148,13 +148,21 @@ fn enter(cursor: &mut Cursor, member: u64, blocker: u64, depth: u32) -> u32 {
 fn emit_lock(lock: &Bytes, address: u64) -> bool {
     let mut record = describe(lock, address, lock.u64(at!(fl_file)));
     record.deadline_ns = deadline(lock, record.flags);
-    if let Some(held) = notes::look(&record.lock)
-        && held.process.pid == record.pid
-    {
-        record.process = held.process;
-        if held.start == record.start && held.end == record.end {
-            record.at_ns = held.at_ns;
+    let key = record.lock;
+    let unknown = (record.process, record.at_ns);
+    let is_sure = notes::look(&key, |held| {
+        (record.process, record.at_ns) = unknown;
+        // SAFETY: a live value of a map, which others may change meanwhile.
+        let held = unsafe { &*held };
+        if held.process.pid == record.pid {
+            record.process = held.process;
+            if held.start == record.start && held.end == record.end {
+                record.at_ns = held.at_ns;
+            }
         }
+    });
+    if !is_sure {
+        (record.process, record.at_ns) = unknown;
     }
     send(&record)
 }
