@@ -28,16 +28,12 @@ fn picture_of_a_terminal() {
         return;
     }
     let _studio = STUDIO.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = Scene::new();
-    let agent = HostAgent::start(&place, hot_after());
-    let scene = stage("app");
-    let path = scene.file("app.lock");
-    let _hot = hot(&scene, &path, &agent);
-    let file = path.display().to_string();
-    let list = typed(&["list", &file], &agent);
+    let hot = Hot::new();
+    let file = hot.path.display().to_string();
+    let list = typed(&["list", &file], &hot.agent);
     let id = list.lines().find(|line| line.contains("HOT")).and_then(|line| line.split_whitespace().last());
     let id = id.unwrap_or_else(|| panic!("no hot lock: {list}")).to_owned();
-    let explain = typed(&["explain", &id], &agent);
+    let explain = typed(&["explain", &id], &hot.agent);
     let text = format!("$ lockwatch list {file}\n{list}\n$ lockwatch explain {id}\n{explain}");
     for word in ["locksmith", "sleep", "updater", "SIGKILL", "Next: lockwatch clear"] {
         assert!(text.contains(word), "no {word}: {text}");
@@ -98,28 +94,24 @@ fn picture_of_prometheus_alerts() {
         return;
     }
     let _studio = STUDIO.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = Scene::new();
-    let agent = HostAgent::start(&place, hot_after());
-    let scene = stage("app");
-    let path = scene.file("app.lock");
-    let _hot = hot(&scene, &path, &agent);
+    let hot = Hot::new();
     // Its path is on the page.
     let etc = stage("prometheus");
     let rules = etc.path("lockwatch-alerts.yml");
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/prometheus/lockwatch-alerts.yml"), &rules).unwrap();
-    let server = Prometheus::start(&place, agent.address(), &[&rules]);
+    let server = Prometheus::start(&hot.place, hot.agent.address(), &[&rules]);
     until("the alert fires", || {
         let alerts = server.ask("/api/v1/alerts");
         let firing = |alert: &&Value| alert["labels"]["alertname"] == "LockwatchHotLock" && alert["state"] == "firing";
         items(&alerts["alerts"]).iter().find(firing).map(drop)
     });
-    let mut browser = Browser::start(&place);
+    let mut browser = Browser::start(&hot.place);
     let size = json!({ "width": 1000, "height": 820, "deviceScaleFactor": 1, "mobile": false });
     browser.call("Emulation.setDeviceMetricsOverride", size);
     browser.open(&format!("http://{}/classic/alerts", server.address()));
     browser.evaluate("document.querySelector('div.show-annotations').click()");
     browser.evaluate("document.querySelector('.alert_header.alert-danger').click()");
-    let made = place.path("alerts.png");
+    let made = hot.place.path("alerts.png");
     browser.screenshot(&made);
     assert!(fs::read(&made).unwrap().starts_with(b"\x89PNG"));
     if updating() {
@@ -147,21 +139,36 @@ fn stage(name: &str) -> Scene {
     if updating() { Scene::at(&Path::new("/srv").join(name)) } else { Scene::new() }
 }
 
-/// A lock that locksmith took and sleep keeps, and for which updater waits.
-fn hot(scene: &Scene, path: &Path, agent: &HostAgent) -> (Process, Locker) {
-    let mut locksmith = scene.locker_as("locksmith");
-    locksmith.open(path, "rw as 9");
-    locksmith.tell("flock 9 ex");
-    let heir = locksmith.spawn("sleep 60");
-    // Who kills is named in the story, and so it is none of ours.
-    let killed = run(plain("kill").args(["-KILL", &locksmith.pid().to_string()]));
-    assert_eq!(killed.code, Some(0), "{}", killed.stderr);
-    locksmith.process().wait();
-    let mut updater = scene.locker_as("updater");
-    updater.open(path, "rw as 9");
-    updater.wait_for(path, "flock 9 ex");
-    agent.watcher().wait_about("hot", path);
-    (heir, updater)
+/// A hot lock that locksmith took and sleep keeps, and for which updater waits; and an agent that has seen it all.
+struct Hot {
+    _heir: Process,
+    _updater: Locker,
+    path: PathBuf,
+    agent: HostAgent,
+    _scene: Scene,
+    place: Scene,
+}
+
+impl Hot {
+    fn new() -> Self {
+        let place = Scene::new();
+        let agent = HostAgent::start(&place, hot_after());
+        let scene = stage("app");
+        let path = scene.file("app.lock");
+        let mut locksmith = scene.locker_as("locksmith");
+        locksmith.open(&path, "rw as 9");
+        locksmith.tell("flock 9 ex");
+        let heir = locksmith.spawn("sleep 60");
+        // Who kills is named in the story, and so it is none of ours.
+        let killed = run(plain("kill").args(["-KILL", &locksmith.pid().to_string()]));
+        assert_eq!(killed.code, Some(0), "{}", killed.stderr);
+        locksmith.process().wait();
+        let mut updater = scene.locker_as("updater");
+        updater.open(&path, "rw as 9");
+        updater.wait_for(&path, "flock 9 ex");
+        agent.watcher().wait_about("hot", &path);
+        Self { _heir: heir, _updater: updater, path, agent, _scene: scene, place }
+    }
 }
 
 /// What lockwatch says on a terminal.
